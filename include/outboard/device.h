@@ -1,0 +1,276 @@
+/*
+ * device.h - how to write a device. (Plugin interface, version 1.)
+ *
+ * A device declares what it is as data, in one struct ob_plugin, and supplies functions for what it
+ * does. The framework does the rest: the protocol, config space and its capabilities, guest memory,
+ * interrupts, the command line, and the steps that let a device process die at any instruction.
+ *
+ * STEPS. Every callback runs inside a step: one message of the client, one timer, one finished DMA
+ * transfer or one backend event. A step changes the device's state all or nothing. Therefore:
+ *   - What must outlive the process lives in the state (ob_state()), and nowhere else. Descriptors
+ *     and buffers that are opened anew by the next process live in ob_private().
+ *   - Interrupts that a callback raises leave the process after its step is complete.
+ *   - Reads and writes of a backend go through ob_read() and ob_write(), which know after a death
+ *     whether they were done.
+ *
+ * THREADS. All callbacks of a device run on one thread, and none may block: they share it with the
+ * messages of this device and of others.
+ *
+ * ERRORS are negative errno values. What a callback returns to a guest's access becomes the error of
+ * the reply.
+ */
+#ifndef OUTBOARD_DEVICE_H
+#define OUTBOARD_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define OB_ABI 1u
+
+struct ob_device; /* one device of a plugin's kind, made by the framework */
+
+/* ---- What a device is ---------------------------------------------------------------------- */
+
+/* One key=value of the command line. */
+struct ob_option {
+    const char *key;
+    const char *value;    /* what stands for the value in help text, e.g. "PATH" */
+    const char *help;     /* one line */
+    const char *standard; /* the value when the key is not given, or NULL */
+    unsigned flags;       /* OB_OPTION_* */
+};
+#define OB_OPTION_REQUIRED 1u
+#define OB_OPTION_REPEAT 2u /* may be given more than once */
+
+/* A part of a region that clients may map (page aligned, in bytes from the region's start). */
+struct ob_area {
+    uint64_t offset;
+    uint64_t size;
+};
+
+enum ob_bar_kind {
+    OB_BAR_MEM32, /* 32-bit memory */
+    OB_BAR_MEM64, /* 64-bit memory: takes this BAR and the next */
+    OB_BAR_IO,    /* I/O ports */
+};
+
+/* Access widths, for ob_bar.widths. */
+#define OB_WIDTH_1 1u
+#define OB_WIDTH_2 2u
+#define OB_WIDTH_4 4u
+#define OB_WIDTH_8 8u
+
+/*
+ * A PCI base address register and the region behind it. The framework calls read and write only with
+ * at + n <= size and 1 <= n <= 65536. When widths is set, n is one of them, and `at` a multiple of n;
+ * other accesses get EINVAL. Numbers in the buffer are little-endian, as PCI has them.
+ *
+ * A region with areas is backed by shared memory there: clients map it, and their accesses by
+ * message reach the same memory (ob_bar_memory()) without calling read or write.
+ */
+struct ob_bar {
+    uint64_t size; /* 0: no such BAR; a power of two, at least 4 (I/O) or 16 (memory) */
+    enum ob_bar_kind kind;
+    bool prefetchable;
+    unsigned widths; /* OB_WIDTH_*, or 0 for any */
+    int (*read)(struct ob_device *dev, uint64_t at, void *buf, size_t n);
+    int (*write)(struct ob_device *dev, uint64_t at, const void *buf, size_t n);
+    const struct ob_area *areas;
+    unsigned areas_count;
+};
+
+/* A vendor-specific capability (PCI 3.0, 6.7): the bytes after id, next and length. Read only. */
+struct ob_vendor_capability {
+    const void *data;
+    uint8_t size; /* at most 240 */
+};
+
+struct ob_pci {
+    uint16_t vendor;
+    uint16_t device;
+    uint16_t subsystem_vendor; /* 0: as vendor */
+    uint16_t subsystem;        /* 0: as device */
+    uint32_t class_code;       /* base class << 16 | subclass << 8 | interface */
+    uint8_t revision;
+    bool power_management;  /* PM capability: D0 and D3hot */
+    bool express;           /* PCI Express endpoint with function level reset; 4096-byte config space */
+    const struct ob_vendor_capability *vendor_capabilities;
+    unsigned vendor_capabilities_count;
+};
+
+/* MSI-X: table and pending bits are served by the framework, inside a BAR of the device. */
+struct ob_msix {
+    uint16_t count; /* vectors, 0 to 2048; 0: no MSI-X */
+    uint8_t bar;
+    uint32_t table; /* offset in the BAR, multiple of 8; count * 16 bytes */
+    uint32_t pba;   /* offset in the BAR, multiple of 8; a bit for each vector, in 8-byte words */
+};
+
+struct ob_irqs {
+    bool intx;    /* INTA# */
+    uint8_t msi;  /* vectors: 0, 1, 2, 4, 8, 16 or 32 */
+    struct ob_msix msix;
+    bool err; /* the device can report an error that only a reset cures: ob_error_irq() */
+    bool req; /* the device can ask to be given back: ob_request_irq() */
+};
+
+/* One member of the state, for whoever reads it from outside: a newer build, or another host. */
+enum ob_field_kind { OB_FIELD_END, OB_FIELD_INT, OB_FIELD_BYTES };
+struct ob_field {
+    const char *name;
+    enum ob_field_kind kind;
+    uint32_t offset; /* in the state */
+    uint32_t size;   /* of one element: 1, 2, 4 or 8 for integers */
+    uint32_t count;  /* of elements */
+};
+#define OB_INT(type, member) \
+    { #member, OB_FIELD_INT, offsetof(type, member), sizeof(((type *)0)->member), 1 }
+#define OB_INTS(type, member)                                                       \
+    { #member, OB_FIELD_INT, offsetof(type, member), sizeof(((type *)0)->member[0]), \
+      sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]) }
+#define OB_BYTES(type, member) \
+    { #member, OB_FIELD_BYTES, offsetof(type, member), 1, sizeof(((type *)0)->member) }
+#define OB_END \
+    { NULL, OB_FIELD_END, 0, 0, 0 }
+
+struct ob_state_info {
+    uint32_t size;                /* of the state, bytes; at most 16 MiB */
+    const struct ob_field *fields; /* ends with OB_END */
+    uint32_t version;
+    /*
+     * How a step is undone. false: the framework keeps a copy of the whole state at the start of
+     * each step (fit for up to a few KiB). true: the device calls ob_touch() before it changes
+     * anything, and only what was touched is kept.
+     */
+    bool touched;
+};
+
+enum ob_reset {
+    OB_RESET_POWER_ON, /* a new device: the state is all zeros */
+    OB_RESET_DEVICE,   /* VFIO_USER_DEVICE_RESET, or a function level reset by the driver */
+};
+
+struct ob_plugin {
+    uint32_t abi;        /* OB_ABI, filled in by OB_PLUGIN() */
+    const char *name;    /* [a-z0-9-]+ */
+    const char *summary; /* one line */
+    const struct ob_option *options; /* ends with a NULL key; NULL: takes none */
+
+    struct ob_pci pci;
+    struct ob_bar bar[6];
+    struct ob_irqs irq;
+    struct ob_state_info state;
+    size_t private_size;
+    unsigned timers; /* ob_timer_set() knows ids 0 to timers - 1; at most 64 */
+    unsigned dmas;   /* transfers that may be under way at once, slots 0 to dmas - 1; at most 64 */
+
+    /* All optional. */
+    int (*open)(struct ob_device *dev);  /* options are there: check them, open backends */
+    int (*start)(struct ob_device *dev); /* the state is there, new or inherited: watch backends */
+    void (*close)(struct ob_device *dev);
+    void (*reset)(struct ob_device *dev, enum ob_reset kind); /* put the state back to its start */
+    void (*timer)(struct ob_device *dev, unsigned id);        /* the deadline of timer id passed */
+    void (*dma_done)(struct ob_device *dev, unsigned slot, int error);
+    /* INTx or messages were switched on or off, or bus mastering was: look again at what to raise. */
+    void (*irq_changed)(struct ob_device *dev);
+};
+
+/* Makes the plugin known, in a file that is loaded (./mine.so) as in one that is built in. */
+#ifdef OB_BUILT_IN
+#define OB_PLUGIN(plugin) \
+    const struct ob_plugin *const ob_plugin_##plugin = &plugin;
+#else
+#define OB_PLUGIN(plugin)                                                       \
+    __attribute__((visibility("default"))) extern const struct ob_plugin *const ob_plugin; \
+    const struct ob_plugin *const ob_plugin = &plugin;                          \
+    __attribute__((visibility("default"))) extern const uint32_t ob_plugin_abi; \
+    const uint32_t ob_plugin_abi = OB_ABI;
+#endif
+
+/* ---- What a device may call, on its thread -------------------------------------------------- */
+
+/* The state: in memory that outlives the process, aligned to 64 bytes. Never NULL if size > 0. */
+void *ob_state(struct ob_device *dev);
+
+/* private_size bytes of this process, zeroed when the device is made. */
+void *ob_private(struct ob_device *dev);
+
+/* Call before changing [p, p + n) of a state declared `touched`. Once a step for each place is
+ * enough, more is harmless. Without effect for other states. */
+void ob_touch(struct ob_device *dev, void *p, size_t n);
+
+/* The value of an option, its standard, or NULL. The nth (from 0) of a repeated one, NULL at the end. */
+const char *ob_option(struct ob_device *dev, const char *key);
+const char *ob_option_nth(struct ob_device *dev, const char *key, unsigned nth);
+
+/* "64K", "1G", "4096"; "on", "off". 0, or -EINVAL with nothing stored. */
+int ob_parse_size(const char *text, uint64_t *size);
+int ob_parse_bool(const char *text, bool *value);
+
+/* One line on stderr, "outboard: NAME: ..."; ob_debug only with --verbose. */
+void ob_error(struct ob_device *dev, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void ob_debug(struct ob_device *dev, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Memory of BAR `bar` where it has areas: a pointer to the region's start, of which only the areas
+ * may be used. The client writes to it whenever it likes: copy first, then check the copy. */
+void *ob_bar_memory(struct ob_device *dev, unsigned bar);
+
+/*
+ * Interrupts. INTx has a level: while it is true the client is told, again after each end of
+ * interrupt. Messages are events. The number of vectors that the driver enabled is 0 while neither
+ * MSI nor MSI-X is on; a message on a vector that is off is lost, a masked MSI-X vector stays pending.
+ */
+void ob_intx(struct ob_device *dev, bool level);
+unsigned ob_vectors(struct ob_device *dev);
+void ob_message(struct ob_device *dev, unsigned vector);
+void ob_error_irq(struct ob_device *dev);
+void ob_request_irq(struct ob_device *dev);
+
+/* CLOCK_MONOTONIC, ns. A timer is called once, soon after its deadline, also by a successor. */
+uint64_t ob_now(struct ob_device *dev);
+void ob_timer_set(struct ob_device *dev, unsigned id, uint64_t deadline);
+void ob_timer_cancel(struct ob_device *dev, unsigned id);
+
+/*
+ * Transfers between guest memory and a buffer inside the state. They work for memory that is mapped
+ * and for memory that is reached by messages alike, and need not be complete when the call returns:
+ * dma_done() is called for the slot in a step of its own, with 0 or:
+ *   -EFAULT  some of the range is not mapped for this access, or the client's file was truncated
+ *   -EIO     the client answered with an error, or is gone
+ *   -EPERM   bus mastering is off
+ * Until then the buffer belongs to the transfer. Returns 0, or -EBUSY (the slot is in use), -EINVAL
+ * (slot, or a buffer that is not in the state, or n is 0 or over 1 MiB); then dma_done is not called.
+ * A reset cancels all transfers without calling dma_done.
+ */
+int ob_dma_read(struct ob_device *dev, unsigned slot, uint64_t address, void *buf, size_t n);
+int ob_dma_write(struct ob_device *dev, unsigned slot, uint64_t address, const void *buf, size_t n);
+
+/*
+ * Backends. ready() runs in a step of its own when `fd` is ready for `events` (EPOLLIN, EPOLLOUT,
+ * level-triggered; EPOLLHUP and EPOLLERR always). One watch for a descriptor: a second call changes
+ * the events (0: keep quiet, though EPOLLHUP still comes), and ob_unwatch() ends it. The descriptor
+ * stays the device's.
+ */
+typedef void ob_ready_fn(struct ob_device *dev, int fd, uint32_t events);
+int ob_watch(struct ob_device *dev, int fd, uint32_t events, ob_ready_fn *ready);
+void ob_unwatch(struct ob_device *dev, int fd);
+
+/*
+ * read(2) and write(2), at most one of them in a step, as the last thing before the state records
+ * what they did. If the process died between the call and the end of the step, the successor's first
+ * call returns the result of the dead one instead of doing it again; ob_read must then have put the
+ * data into the state. Return bytes or a negative errno.
+ */
+ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n);
+ssize_t ob_write(struct ob_device *dev, int fd, const void *buf, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

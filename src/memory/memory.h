@@ -1,0 +1,109 @@
+/*
+ * memory.h - guest memory as the server of a device reaches it.
+ *
+ * A client makes ranges of its DMA address space available: regions, each with or without a file
+ * behind it. This floor knows which regions there are, finds the one that holds an address, checks
+ * bounds and access rights, and turns ranges into pointers. It sends no messages: a range without a
+ * file comes back as a piece without a pointer, and the caller fetches it by DMA_READ or DMA_WRITE.
+ *
+ * It promises:
+ *  - Regions never overlap. A range may cross from one region into the next: it becomes several
+ *    pieces, in order.
+ *  - Files are recognised (device, inode, access mode): all regions of one file share one descriptor
+ *    and, as far as the file's size allows, one mapping. A mapping exists while a region uses it.
+ *  - Finding a region costs O(log n), O(1) when it is the one found last. Adding and removing one
+ *    costs O(log n) as well: 65,535 regions can come and go.
+ *  - Access rights are those of the region. A file that was opened read-only cannot back a writable
+ *    region (-EACCES).
+ *  - A client that truncates its file below a region hurts only itself: an access to the lost pages
+ *    ends with -EFAULT, and so do all later ones to that mapping. (A SIGBUS handler, for the whole
+ *    process, puts zero pages where the file's are gone and marks the mapping broken. Faults outside
+ *    our mappings go to the handler that was there before.)
+ *  - Every write to guest memory, by copy or by pointer, passes memory_written(): that is where the
+ *    dirty log belongs.
+ *  - Nothing is allocated by translate, read or write.
+ *
+ * Numbers of regions and files (`id`, `file`) are chosen by the caller, below the limits given to
+ * memory_new(): they name the entries of a table which outlives this process, and a successor
+ * rebuilds this floor from that table alone.
+ *
+ * One thread uses one struct memory. Different ones are independent.
+ */
+#ifndef MEMORY_MEMORY_H
+#define MEMORY_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct memory;
+
+#define MEMORY_NO_FILE UINT32_MAX
+#define MEMORY_READ 1u  /* the device may read, VFIO_DMA_MAP_FLAG_READ */
+#define MEMORY_WRITE 2u /* the device may write, VFIO_DMA_MAP_FLAG_WRITE */
+
+struct memory_region {
+    uint64_t address; /* of the DMA address space */
+    uint64_t size;
+    uint64_t offset;  /* in the file */
+    uint32_t file;    /* number of its file, or MEMORY_NO_FILE */
+    uint32_t flags;   /* MEMORY_READ | MEMORY_WRITE */
+};
+
+/* A part of a range: in one region, contiguous. base is NULL where there is no file behind it. */
+struct memory_piece {
+    void *base;
+    uint64_t address;
+    uint64_t size;
+    uint32_t id;
+};
+
+/* NULL with errno. */
+struct memory *memory_new(uint32_t max_regions, uint32_t max_files);
+void memory_free(struct memory *m); /* unmaps all, closes all */
+
+/*
+ * Makes a file known. Takes the descriptor over in every case. If the same file is known already, the
+ * descriptor is closed and *file becomes its number; else the file gets number *file, which must be
+ * free. Returns 1 (new), 0 (known), or -EINVAL (not a file that can be mapped), -EBADF, ...
+ * A new file that no region uses yet is dropped by memory_file_drop(); one that regions used goes
+ * with the last of them.
+ */
+int memory_file_add(struct memory *m, int fd, uint32_t *file);
+void memory_file_drop(struct memory *m, uint32_t file);
+int memory_file_fd(const struct memory *m, uint32_t file); /* -1: no such file */
+
+/*
+ * Adds region `id`. -EEXIST: overlaps a region. -EINVAL: size 0, wraps round, id or file out of
+ * range or id in use, offset not a multiple of the page size. -EACCES: see above. -ENOSPC: the kernel
+ * has no room for another mapping, or the range is beyond what a file may have.
+ */
+int memory_map(struct memory *m, uint32_t id, const struct memory_region *r);
+
+/* Removes the region with exactly this address and size. Its id (>= 0) or -ENOENT. *file_gone: the
+ * number of the file that went with it, or MEMORY_NO_FILE. */
+int64_t memory_unmap(struct memory *m, uint64_t address, uint64_t size, uint32_t *file_gone);
+void memory_unmap_all(struct memory *m);
+uint32_t memory_count(const struct memory *m);
+
+/*
+ * Splits [address, address + n) into pieces, all of which allow `need` (MEMORY_READ, MEMORY_WRITE or
+ * both). Returns their number (n > 0), or -EFAULT (a hole, or a right is missing), -E2BIG (more than
+ * max pieces).
+ */
+int memory_translate(struct memory *m, uint64_t address, uint64_t n, unsigned need,
+                     struct memory_piece *pieces, int max);
+
+/* Copies, if all of the range is mapped. 0, -EFAULT, or -EREMOTE: some of it has no file, and nothing
+ * was copied. */
+int memory_read(struct memory *m, uint64_t address, void *buf, size_t n);
+int memory_write(struct memory *m, uint64_t address, const void *buf, size_t n);
+
+/* To be called after [address, address + n) was written, by whoever wrote through a piece. */
+void memory_written(struct memory *m, uint64_t address, uint64_t n);
+
+/* Has the client truncated the file behind these pieces since they were translated? 0 or -EFAULT. */
+int memory_check(struct memory *m, const struct memory_piece *pieces, int n);
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * socket.h - bytes and descriptors over a UNIX stream socket.
+ *
+ * None of these functions waits unless the socket is in blocking mode. All retry EINTR, none raises
+ * SIGPIPE, and all descriptors they receive are close-on-exec.
+ */
+#ifndef WIRE_SOCKET_H
+#define WIRE_SOCKET_H
+
+#include "wire/limits.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/* Descriptors on their way. Who takes one out puts -1 in its place; wire_fds_close() ends the rest. */
+struct wire_fds {
+    int fd[WIRE_MAX_FDS];
+    unsigned count;
+    bool lost; /* the peer sent more than fit, or this process has no room for more */
+};
+
+void wire_fds_close(struct wire_fds *fds);
+
+/*
+ * Look at what the socket holds without taking it (MSG_PEEK, from its SO_PEEK_OFF). The descriptors
+ * are new duplicates at each look. Both return bytes, 0 at the end of the stream, or -errno (-EAGAIN:
+ * nothing there). A look or a receive ends after the first message that carries descriptors.
+ */
+ssize_t wire_look(int sock, void *buf, size_t n, struct wire_fds *fds);
+ssize_t wire_receive(int sock, void *buf, size_t n, struct wire_fds *fds);
+
+/* Take n bytes that a look has shown, with their descriptors, and drop them. Bytes or -errno. */
+ssize_t wire_take(int sock, size_t n);
+
+/* Where the next look begins: SO_PEEK_OFF. It grows with each look and shrinks with each take, in the
+ * kernel, and so outlives whoever looked. */
+int wire_peek_offset(int sock, int *offset);
+int wire_set_peek_offset(int sock, int offset);
+
+/* Send at least one byte of the iovec; the descriptors go with the first. Bytes or -errno. */
+ssize_t wire_send(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds);
+
+/* 0 or -errno; a path that does not fit a socket address is -ENAMETOOLONG. */
+int wire_connect(const char *path, int *sock);
+int wire_listen(const char *path, int *sock);
+
+#endif
