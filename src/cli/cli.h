@@ -1,0 +1,13 @@
+/*
+ * cli.h - the commands of the program, one function and one file each.
+ *
+ * argv[0] is the command's name. The result is the exit code of the process.
+ */
+#ifndef CLI_H
+#define CLI_H
+
+int cli_inspect(int argc, char **argv);
+int cli_run(int argc, char **argv);
+int cli_serve(int argc, char **argv);
+
+#endif
