@@ -16,6 +16,8 @@
 
 struct wire_message {
     struct vfio_user_header header;
+    const void *data; /* what follows the fixed part */
+    size_t data_size;
     union {
         struct vfio_user_version version; /* without its data */
         struct vfio_user_dma_map map;
@@ -31,8 +33,6 @@ struct wire_message {
         struct vfio_user_device_feature feature;
         struct vfio_user_mig_data mig_data;
     };
-    const void *data; /* what follows the fixed part */
-    size_t data_size;
 };
 
 static inline bool wire_is_reply(const struct vfio_user_header *h)
