@@ -1,0 +1,135 @@
+/*
+ * device.h - a served device, as the files of this floor see it.
+ *
+ * Data flows one way: session.c brings bytes from the socket, dispatch.c makes each message a step
+ * and gives it to the file that serves its command (info.c, region.c, irq.c, dma_map.c, dma.c,
+ * reset.c), which may call the device. What they change in the block they touch first. What leaves
+ * the process (replies, interrupts, commands to the client) leaves after the step is done.
+ */
+#ifndef SERVER_DEVICE_H
+#define SERVER_DEVICE_H
+
+#include "memory/memory.h"
+#include "server/shared.h"
+#include "server/watch.h"
+#include "state/block.h"
+#include "state/effect.h"
+#include "state/step.h"
+#include "wire/message.h"
+#include "wire/socket.h"
+
+#include <outboard/device.h>
+
+/*
+ * Descriptors that a successor needs are put into somebody's keeping, under a name. put() must have
+ * taken effect when it returns; a descriptor that nobody's block refers to does no harm. All may be
+ * left out (struct server_keeping *keeping == NULL): then a device does not outlive its process.
+ */
+#define KEEP_CONNECTION 0x10000000u
+#define KEEP_FILE 0x20000000u     /* | number of a file of guest memory */
+#define KEEP_IRQ 0x30000000u      /* | action << 16 | number of the interrupt */
+#define KEEP_BAR 0x40000000u      /* | number of the BAR */
+struct server_keeping {
+    int (*put)(void *ctx, uint32_t name, int fd);
+    void (*drop)(void *ctx, uint32_t name);
+    int (*get)(void *ctx, uint32_t name); /* a new duplicate, or -errno */
+    /* Sends bytes and descriptors on the connection so that it is known afterwards whether that was
+     * done. Bytes or -errno. */
+    ssize_t (*send)(void *ctx, const void *bytes, size_t n, const int *fds, unsigned nfds);
+    void *ctx;
+};
+
+enum irq_action { IRQ_TRIGGER, IRQ_MASK, IRQ_UNMASK, IRQ_ACTIONS };
+
+struct option_value {
+    const char *key;
+    const char *value;
+};
+
+struct ob_device {
+    const struct ob_plugin *plugin;
+    char name[64]; /* for lines of log */
+    void *private;
+    const struct option_value *options;
+    unsigned option_count;
+    int epoll;
+
+    struct block block;
+    struct shared_session *session;
+    uint8_t *input;
+    uint8_t *output;
+    struct memory_region *regions;
+    uint8_t *config;
+    struct shared_irqs *irqs;
+    struct shared_work *work;
+    void *state;
+    bool state_kept; /* the whole state is in the undo log of this step */
+
+    /* Derived, and this process's own. */
+    const struct server_keeping *keeping;
+    uint8_t *config_mask; /* bits of config space that a client may write */
+    uint16_t config_size;
+    uint16_t cap_msi, cap_msix, cap_express; /* offsets in config space, 0: none */
+    struct memory *memory;
+    struct id_pool *region_ids;
+    struct id_pool *file_ids;
+    int *irq_fd[IRQ_ACTIONS]; /* by interrupt number, -1: none */
+    int bar_fd[6];
+    uint8_t *bar_memory[6];
+
+    struct watch connection; /* fd -1: no client */
+    struct wire_fds fds;     /* that came with the message at the end of the input */
+    bool fds_at_end;
+    bool output_blocked;
+    struct device_watch *watches; /* of backends */
+    void (*disconnected)(struct ob_device *dev, void *ctx);
+    void *disconnected_ctx;
+};
+
+/* Room for the body of a reply, and what to send with it. */
+struct reply {
+    uint8_t *body;
+    size_t space;
+    size_t size;
+    uint32_t fds_what; /* see shared_session */
+};
+
+/*
+ * Makes a device: checks the plugin's declaration, makes the block (block_fd < 0) or adopts one that
+ * a dead worker left, opens the backends, starts it. Options stay the caller's and must outlive the
+ * device. On error NULL, after a line of log that says why.
+ */
+struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *name,
+                                    const struct option_value *options, unsigned option_count,
+                                    int epoll, const struct server_keeping *keeping, int block_fd,
+                                    const struct effect_counts *dead);
+void server_device_free(struct ob_device *dev);
+
+/* Entering and leaving the device's code: keeps its state for the way back, if the plugin wants. */
+void server_enter(struct ob_device *dev);
+
+/* Steps that no message began: timers, backends, finished transfers. */
+void server_step_begin(struct ob_device *dev);
+void server_step_end(struct ob_device *dev);
+
+/* CLOCK_MONOTONIC ns of the next timer, UINT64_MAX: none; and what to do when it has passed. */
+uint64_t server_next_deadline(const struct ob_device *dev);
+void server_run_timers(struct ob_device *dev, uint64_t now);
+
+/* A client has come (socket taken over; its VERSION message has not been read yet). */
+int server_attach(struct ob_device *dev, int sock);
+bool server_busy(const struct ob_device *dev);
+void server_disconnect(struct ob_device *dev, const char *why);
+
+static inline void server_touch(struct ob_device *dev, void *p, size_t n)
+{
+    step_touch(&dev->block, p, n);
+}
+/* Touch and store. */
+#define SET(dev, lvalue, v)                                 \
+    do {                                                    \
+        server_touch((dev), &(lvalue), sizeof(lvalue));     \
+        (lvalue) = (v);                                     \
+    } while (0)
+
+#endif

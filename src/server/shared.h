@@ -1,0 +1,116 @@
+/*
+ * shared.h - what of a served device lives in the block: its parts, and their layouts.
+ *
+ * Whatever is not here (descriptors, mappings, indexes) a successor derives from what is here, and
+ * from the descriptors that were kept for it.
+ */
+#ifndef SERVER_SHARED_H
+#define SERVER_SHARED_H
+
+#include "memory/memory.h"
+#include "wire/limits.h"
+#include "wire/version.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum shared_part {
+    SHARED_SESSION, /* struct shared_session */
+    SHARED_INPUT,   /* bytes that were looked at */
+    SHARED_OUTPUT,  /* replies, and commands to the client */
+    SHARED_REGIONS, /* struct memory_region[WIRE_MAX_DMA_MAPS]; size 0: no region */
+    SHARED_CONFIG,  /* PCI config space */
+    SHARED_IRQS,    /* struct shared_irqs */
+    SHARED_WORK,    /* struct shared_work */
+    SHARED_DEVICE,  /* the device's own state */
+    SHARED_PARTS,
+};
+
+#define SHARED_BUFFER (WIRE_MAX_MESSAGE + 4096u)
+
+/* Replies must not end behind this, so that the longest always fits. */
+#define SHARED_OUTPUT_FULL (SHARED_BUFFER - WIRE_MAX_MESSAGE)
+
+/*
+ * One client's use of the device, and how far its stream has come. The input buffer holds `looked`
+ * bytes of the stream, of which the first `taken` have left the socket already.
+ */
+struct shared_session {
+    uint32_t connected;
+    uint32_t negotiated;
+    struct wire_capabilities client; /* what the client can take */
+
+    uint32_t looked;
+    uint32_t taken;
+    uint32_t take_intent; /* bytes that are being taken */
+    uint32_t sent;        /* bytes of the output that have left */
+    uint32_t fds_at;      /* output offset of the message that carries descriptors */
+    uint32_t fds_what;    /* whose descriptors those are: 1 + number of the BAR, 0: nobody's */
+
+    uint16_t next_id; /* of our commands to the client */
+    uint32_t regions; /* DMA regions in the table */
+    uint32_t regions_end; /* one more than the highest number in use */
+
+    /* Counters, for people. */
+    uint64_t messages;
+    uint64_t errors;
+    uint64_t interrupts;
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+};
+
+/* Interrupts are numbered through: INTx, then MSI, MSI-X, ERR, REQ. */
+#define IRQ_INTX 0u
+#define IRQ_MSI 1u
+#define IRQ_MSIX 33u
+#define IRQ_ERR (IRQ_MSIX + 2048u)
+#define IRQ_REQ (IRQ_ERR + 1u)
+#define IRQ_COUNT (IRQ_REQ + 1u)
+
+/* What is known of one interrupt. */
+#define IRQ_HAS_TRIGGER 1u   /* the client gave eventfds for these actions */
+#define IRQ_HAS_MASK 2u
+#define IRQ_HAS_UNMASK 4u
+#define IRQ_MASKED 8u        /* by the client, or by itself after an INTx */
+#define IRQ_PENDING 16u      /* raised while masked */
+#define IRQ_SIGNAL 32u       /* to be signalled as soon as the step is done */
+#define IRQ_SIGNAL_MASK 64u  /* so is the client's mask eventfd */
+#define IRQ_SIGNAL_UNMASK 128u
+
+struct shared_irqs {
+    uint8_t intx_level;
+    uint8_t signals; /* some interrupt has a signal flag */
+    uint32_t msi_vectors;  /* with a trigger */
+    uint32_t msix_vectors;
+    uint8_t irq[IRQ_COUNT];
+    uint8_t msix_table[2048 * 16];
+};
+
+enum dma_state { DMA_IDLE, DMA_QUEUED, DMA_SENT, DMA_FINISHED };
+
+/* A transfer between guest memory and the device's state. */
+struct shared_dma {
+    uint32_t state;     /* enum dma_state */
+    uint32_t is_write;  /* to guest memory */
+    int32_t error;      /* of a finished one */
+    uint16_t id;        /* of the command that was sent */
+    uint16_t reserved;
+    uint64_t address;
+    uint64_t buffer;    /* offset in the device's state */
+    uint32_t size;
+    uint32_t done;      /* bytes */
+    uint32_t piece;     /* bytes asked for in the command that was sent */
+    uint32_t reserved2;
+};
+
+#define SHARED_MAX_TIMERS 64u
+#define SHARED_MAX_DMAS 64u
+
+struct shared_work {
+    uint64_t timers; /* bits of those that are set */
+    uint64_t deadline[SHARED_MAX_TIMERS];
+    uint64_t dmas; /* bits of those that are not idle */
+    struct shared_dma dma[SHARED_MAX_DMAS];
+};
+
+#endif

@@ -1,0 +1,156 @@
+/*
+ * effect.c - intents, results, and the kernel's counts.
+ */
+#include "state/effect.h"
+#include "state/step.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* block_effect.state: a kind, and whether the result is in the block. */
+#define SETTLED 0x100u
+
+static int parse(const char *text, const char *key, uint64_t *value)
+{
+    const char *at = strstr(text, key);
+    if (!at)
+        return -EINVAL;
+    *value = strtoull(at + strlen(key), NULL, 10);
+    return 0;
+}
+
+int effect_counts(int pid, struct effect_counts *counts)
+{
+    char path[64], text[512];
+
+    if (pid)
+        snprintf(path, sizeof path, "/proc/%d/io", pid);
+    else
+        snprintf(path, sizeof path, "/proc/self/io");
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    int ret = n < 0 ? -errno : 0;
+    close(fd);
+    if (ret < 0)
+        return ret;
+    text[n] = '\0';
+    if (parse(text, "rchar: ", &counts->read) < 0 || parse(text, "wchar: ", &counts->written) < 0)
+        return -EINVAL;
+    if (!pid)
+        counts->read += (uint64_t)n; /* the look itself is counted after it was answered */
+    return 0;
+}
+
+int effect_start(struct block *b)
+{
+    struct effect_counts now;
+    int ret = effect_counts(0, &now);
+    if (ret < 0)
+        return ret;
+    block_store(&b->h->effect.state, 0);
+    b->h->written = now.written;
+    b->h->read = now.read;
+    return 0;
+}
+
+static bool inherited(struct block *b, enum effect_kind kind, ssize_t *result)
+{
+    if (b->h->inherited_kind != kind)
+        return false;
+    *result = (ssize_t)b->h->inherited_result;
+    /* Forgotten with the step that uses it, and not before. */
+    step_touch(b, &b->h->inherited_kind, sizeof b->h->inherited_kind);
+    b->h->inherited_kind = 0;
+    return true;
+}
+
+static void intend(struct block *b, enum effect_kind kind, uint64_t count, uint64_t already)
+{
+    struct block_effect *e = &b->h->effect;
+    block_store(&e->state, 0);
+    e->word = b->h->word;
+    e->before = count;
+    e->already = already;
+    block_store(&e->state, kind);
+}
+
+static ssize_t settle(struct block *b, enum effect_kind kind, uint64_t *count, ssize_t n)
+{
+    struct block_effect *e = &b->h->effect;
+    e->result = n < 0 ? -errno : n;
+    block_store(&e->state, kind | SETTLED);
+    if (n > 0)
+        *count += (uint64_t)n;
+    return (ssize_t)e->result;
+}
+
+ssize_t effect_write(struct block *b, enum effect_kind kind, int fd, const void *buf, size_t n,
+                     uint64_t already)
+{
+    ssize_t done;
+    if (inherited(b, kind, &done))
+        return done;
+    intend(b, kind, b->h->written, already);
+    do
+        done = write(fd, buf, n);
+    while (done < 0 && errno == EINTR);
+    return settle(b, kind, &b->h->written, done);
+}
+
+ssize_t effect_read(struct block *b, int fd, void *buf, size_t n)
+{
+    ssize_t done;
+    if (inherited(b, EFFECT_READ, &done))
+        return done;
+    intend(b, EFFECT_READ, b->h->read, 0);
+    do
+        done = read(fd, buf, n);
+    while (done < 0 && errno == EINTR);
+    return settle(b, EFFECT_READ, &b->h->read, done);
+}
+
+void effect_done(struct block *b)
+{
+    block_store(&b->h->effect.state, 0);
+}
+
+ssize_t effect_write_plain(struct block *b, int fd, const void *buf, size_t n)
+{
+    ssize_t done = write(fd, buf, n);
+    if (done > 0)
+        b->h->written += (uint64_t)done;
+    return done < 0 ? -errno : done;
+}
+
+bool effect_recover(struct block *b, const struct effect_counts *dead, uint64_t *already,
+                    uint64_t *moved)
+{
+    struct block_effect *e = &b->h->effect;
+    enum effect_kind kind = (enum effect_kind)(e->state & ~(uint64_t)SETTLED);
+    int64_t result = e->result;
+
+    if (!e->state)
+        return false;
+    if (!(e->state & SETTLED)) {
+        result = (int64_t)((kind == EFFECT_READ ? dead->read : dead->written) - e->before);
+        e->result = result; /* this successor may die too, and its own counts say nothing of it */
+        block_store(&e->state, kind | SETTLED);
+    }
+    if (kind == EFFECT_REPLY) {
+        *already = e->already;
+        *moved = result < 0 ? 0 : (uint64_t)result;
+        return true;
+    }
+    /* Of a step that was done, nobody asks any more. An effect that moved nothing can be tried again. */
+    if (e->word == b->h->word && result > 0) {
+        b->h->inherited_result = result;
+        block_store(&b->h->inherited_kind, kind);
+    }
+    return false;
+}

@@ -1,0 +1,60 @@
+/*
+ * effect.h - reads and writes of which a successor knows whether they were done.
+ *
+ * The kernel counts the bytes that a process moved by read(2) and write(2), and its parent can read
+ * the counts while the process is a zombie (/proc/PID/io, rchar and wchar). A system call that has
+ * begun runs to its end before SIGKILL acts. So if every read and write of a worker goes through
+ * here, with its intent in the block first, then the counts tell of the last one how many bytes it
+ * moved, even when the process died before it could store the result.
+ *
+ * send(2), recv(2) and what io_uring does are not counted.
+ */
+#ifndef STATE_EFFECT_H
+#define STATE_EFFECT_H
+
+#include "state/block.h"
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum effect_kind {
+    EFFECT_REPLY = 1, /* replies on their way to the client */
+    EFFECT_READ,      /* a device reads its backend */
+    EFFECT_WRITE,     /* a device writes to its backend */
+};
+
+/* How a worker died. */
+struct effect_counts {
+    uint64_t written; /* wchar */
+    uint64_t read;    /* rchar */
+};
+
+/* Reads /proc/PID/io (0: of this process, as it will stand when the call returns). 0 or -errno. */
+int effect_counts(int pid, struct effect_counts *counts);
+
+/* To be called once in a new worker, before any effect. */
+int effect_start(struct block *b);
+
+/*
+ * write(2) and read(2) with their intent recorded. `already` is a number that the caller gets back
+ * with the result after a death. Bytes or -errno; EINTR is retried. An EFFECT_READ or EFFECT_WRITE
+ * belongs to the step that is being run: its result is forgotten when the step is done. Others call
+ * effect_done() when they have stored the result.
+ */
+ssize_t effect_write(struct block *b, enum effect_kind kind, int fd, const void *buf, size_t n,
+                     uint64_t already);
+ssize_t effect_read(struct block *b, int fd, void *buf, size_t n);
+void effect_done(struct block *b);
+
+/* Writes that nobody asks about later (interrupts, lines of log) keep the count right through this. */
+ssize_t effect_write_plain(struct block *b, int fd, const void *buf, size_t n);
+
+/*
+ * For a successor, after step_recover(): what became of the effect that was under way. For a reply,
+ * true, with the bytes that have left since `already` was counted. For a read or write of a step that
+ * was undone, the result waits until the device asks again: effect_write() and effect_read() then
+ * return it instead of doing anything.
+ */
+bool effect_recover(struct block *b, const struct effect_counts *dead, uint64_t *already,
+                    uint64_t *moved);
+
+#endif
