@@ -1,0 +1,54 @@
+# The front door; meson does the building. "make help" lists what there is.
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+.PHONY: all demo shell check check-fast bench install clean help setup
+
+# Does nothing, quickly, once all is there.
+all: | $(BUILD)/build.ninja
+	@ninja -C $(BUILD) $(if $(V),-v)
+
+$(BUILD)/build.ninja:
+	@tools/setup build
+	@meson setup $(BUILD)
+
+# Everything that running, not only building, needs: QEMU, a guest, the tests' packages.
+setup:
+	@tools/setup
+
+demo: setup all
+	@tools/demo
+
+shell: setup all
+	@tools/shell
+
+check: setup
+	@tests/run all
+
+check-fast: setup
+	@tests/run fast
+
+bench: setup all
+	@bench/run
+
+# The folders are asked for once more here, since a build folder remembers its prefix.
+install: all
+	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
+	@ninja -C $(BUILD)
+	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+clean:
+	rm -rf build build-*
+
+help:
+	@echo "make              build; the program is $(BUILD)/outboard"
+	@echo "make demo         boot Linux in QEMU with its console served by another process"
+	@echo "make shell        the same console, for you to type on"
+	@echo "make check        all tests (the first time, fetches QEMU and a guest into .deps)"
+	@echo "make check-fast   tests that need no guest"
+	@echo "make bench        measure, print a table, write a JSON file"
+	@echo "make install      below PREFIX=$(PREFIX), itself below DESTDIR=$(DESTDIR)"
+	@echo "make clean        remove what was built (not .deps: that is what was fetched)"
+	@echo "make V=1          show the compiler's command lines"

@@ -1,0 +1,211 @@
+"""A Linux guest under QEMU, driven from a test.
+
+    def test_it(serve, boot):
+        vm = boot(devices=[serve("edu")])
+        status, output = vm.run("cat /proc/interrupts")
+
+The guest is busybox in memory; its shell is on QEMU's own serial port (ttyS0), so that a device
+under test is never needed to find out what went wrong. Nothing outlives the test.
+"""
+
+import functools
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+from console import Console, Monitor
+from program import TOP, child, tail
+
+DEPS = Path(os.environ.get("OUTBOARD_DEPS") or TOP / ".deps")
+INIT = Path(__file__).parent / "init"
+
+
+class GuestError(AssertionError):
+    pass
+
+
+def qemu():
+    """tools/setup fetches one only if PATH has none that will do."""
+    path = shutil.which("qemu-system-x86_64", path=f"{DEPS / 'bin'}:{os.environ['PATH']}")
+    assert path, "no qemu-system-x86_64: run tools/setup"
+    return path
+
+
+@functools.lru_cache(maxsize=None)
+def accelerator():
+    """TCG, unless OUTBOARD_ACCEL=kvm: and then KVM only if a guest really boots with it, since
+    there are machines where /dev/kvm opens and guests hang."""
+    if os.environ.get("OUTBOARD_ACCEL", "tcg") == "tcg":
+        return "tcg"
+    with tempfile.TemporaryDirectory() as folder:
+        vm = None
+        try:
+            vm = VM(Path(folder), accel="kvm")
+            vm.wait_ready(timeout=10)
+            return "kvm"
+        except AssertionError as error:
+            warnings.warn(f"KVM does not work here, using TCG: {error}")
+            return "tcg"
+        finally:
+            if vm:
+                vm.stop()
+
+
+class VM:
+    """A guest that is starting; wait_ready() returns when its shell is there.
+
+    devices      served devices (program.Server), or pairs of one and a dict of further
+                 properties for QEMU's -device; each sits behind a root port of its own
+    spare_ports  the number of empty root ports, for plug()
+    modules      kernel modules to load, in tools/guest-image's form
+    files        {host path: guest path}
+    append, args more for the kernel's and for QEMU's command line
+    """
+
+    def __init__(self, folder, *, devices=(), spare_ports=0, memory="512M", cpus=1,
+                 kernel="cloud", modules=(), files=None, init=INIT, append="", args=(),
+                 accel=None):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ports = [f"port{n}" for n in range(len(devices) + spare_ports)]
+        self.free_ports = self.ports[len(devices):]
+        self.numbers = itertools.count(1)
+
+        image = folder / "initramfs.gz"
+        self._build_image(image, kernel, modules, files or {}, init)
+        cmdline = f"console=ttyS0 quiet mitigations=off {append}".strip()
+        # The boot loader would cut it off or hang, without a word.
+        assert len(cmdline) < 2048, "the kernel's command line is too long"
+
+        serial, serial_end = socket.socketpair()
+        monitor, monitor_end = socket.socketpair()
+        argv = [qemu(), "-no-user-config", "-nodefaults", "-display", "none",
+                "-machine", "q35,memory-backend=ram", "-accel", accel or accelerator(),
+                "-m", memory, "-object", f"memory-backend-memfd,id=ram,size={memory},share=on",
+                "-smp", str(cpus),
+                "-chardev", f"socket,id=console,fd={serial_end.fileno()}",
+                "-device", "isa-serial,chardev=console",
+                "-chardev", f"socket,id=monitor,fd={monitor_end.fileno()}",
+                "-mon", "chardev=monitor,mode=control",
+                "-kernel", DEPS / f"kernel-{kernel}/vmlinuz", "-initrd", image,
+                "-append", cmdline]
+        for number, port in enumerate(self.ports):
+            argv += ["-device", f"pcie-root-port,id={port},chassis={number + 1}"]
+        for number, device in enumerate(devices):
+            server, properties = device if isinstance(device, tuple) else (device, {})
+            properties = {"id": f"dev{number}", "bus": self.ports[number], **properties}
+            argv += ["-device", json.dumps(self._device(server, properties))]
+        argv += args
+
+        self.console = Console(serial, folder / "console.log")
+        with open(folder / "qemu.log", "wb") as log:
+            log.write((" ".join(map(str, argv)) + "\n").encode())
+            log.flush()
+            self.process = child(argv, pass_fds=[serial_end.fileno(), monitor_end.fileno()],
+                                 stdout=log, stderr=log)
+        serial_end.close()
+        monitor_end.close()
+        try:
+            self.qmp = Monitor(monitor)
+        except (AssertionError, OSError):
+            self.process.wait(timeout=10)
+            raise self.error("QEMU did not start") from None
+
+    @staticmethod
+    def _build_image(image, kernel, modules, files, init):
+        argv = [TOP / "tools/guest-image", f"--kernel={kernel}", f"--init={init}", image]
+        argv += [f"--module={module}" for module in modules]
+        argv += [f"--file={host}:{guest}" for host, guest in files.items()]
+        subprocess.run(argv, check=True)
+
+    @staticmethod
+    def _device(server, properties):
+        return {"driver": "vfio-user-pci",
+                "socket": {"type": "unix", "path": str(server.socket)}, **properties}
+
+    def error(self, what):
+        status = self.process.poll()
+        return GuestError(
+            f"{what}\n--- QEMU ({'running' if status is None else f'exit {status}'})\n"
+            f"{tail(self.folder / 'qemu.log', 10)}\n--- console\n"
+            f"{tail(self.folder / 'console.log')}\n---")
+
+    # --- the guest ---
+
+    def wait_ready(self, timeout=60):
+        """Waits for the guest's shell, after the start or a reboot."""
+        if not self.console.expect("guest: ready\n", timeout):
+            raise self.error(f"the guest was not up within {timeout} s")
+
+    def run(self, command, timeout=30):
+        """Runs shell commands in the guest; returns (exit status, output, both streams).
+
+        They all run in one shell: variables and the folder stay, and "exit" would end it.
+        """
+        # The guest's terminal takes no longer line than 4095 bytes.
+        assert max(map(len, command.split("\n"))) < 4000, "too long a line for the guest's shell"
+        number = next(self.numbers)
+        self.console.send(f"echo '@{number}<'\n{{\n{command}\n}} < /dev/null\n"
+                          f"printf '\\n@{number}>%d\\n' $?\n")
+        match = self.console.expect(rf"@{number}<\n(.*)\n@{number}>(\d+)\n", timeout)
+        if not match:
+            raise self.error(f"the guest did not finish within {timeout} s: {command}")
+        return int(match[2]), match[1]
+
+    def check(self, command, timeout=30):
+        """Runs shell commands that must succeed; returns their output."""
+        status, output = self.run(command, timeout)
+        if status:
+            raise self.error(f"exit status {status} from {command}\n{output}")
+        return output
+
+    def pci(self, vendor, device):
+        """The addresses ("0000:01:00.0") of the guest's PCI functions with these ids, in order."""
+        listing = self.check("cd /sys/bus/pci/devices && for d in *; do "
+                             "echo $d $(cat $d/vendor $d/device); done; cd /")
+        rows = [line.split() for line in listing.splitlines()]
+        return [row[0] for row in rows if [int(x, 16) for x in row[1:]] == [vendor, device]]
+
+    def reboot(self, timeout=60):
+        self.console.send("reboot -f\n")
+        self.wait_ready(timeout)
+
+    def poweroff(self, timeout=30):
+        """Powers the guest off; QEMU has to end by itself, and well."""
+        self.console.send("poweroff -f\n")
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise self.error(f"the guest did not power off within {timeout} s") from None
+        if status:
+            raise self.error("QEMU failed")
+
+    # --- the machine ---
+
+    def plug(self, server, **properties):
+        """Hot-plugs a served device into a spare root port; returns its id."""
+        port = self.free_ports.pop(0)
+        properties = {"id": f"dev{port.removeprefix('port')}", "bus": port, **properties}
+        self.qmp("device_add", **self._device(server, properties))
+        return properties["id"]
+
+    def unplug(self, device, timeout=30):
+        """Asks the guest to give a hot-plugged device up, and waits until it is gone."""
+        self.qmp("device_del", id=device)
+        self.qmp.wait("DEVICE_DELETED", device=device, timeout=timeout)
+        self.free_ports.insert(0, f"port{device.removeprefix('dev')}")
+
+    def stop(self):
+        """Ends QEMU at once, whatever state the guest is in."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.console.close()
+        if hasattr(self, "qmp"):
+            self.qmp.close()

@@ -1,0 +1,68 @@
+"""`outboard serve` as a child process of a test."""
+
+import os
+import select
+import signal
+import subprocess
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+
+# The program under test: another build (with sanitizers, say) is chosen by the environment.
+OUTBOARD = os.environ.get("OUTBOARD") or str(TOP / "build/outboard")
+
+
+def child(argv, **options):
+    """Popen, for a process that must not outlive the test run, however that ends."""
+    argv = ["setpriv", "--pdeathsig", "KILL", "--", *map(str, argv)]
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options)
+
+
+def tail(path, lines=40):
+    text = Path(path).read_text(errors="replace") if Path(path).exists() else ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+class Server:
+    """One served device: Server(folder, "edu", "key=value") is listening once constructed."""
+
+    def __init__(self, folder, device, *params, options=(), timeout=20):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.device = device
+        self.socket = folder / "socket"
+        self.log = folder / "log"
+        ready, ready_fd = os.pipe()
+        argv = [OUTBOARD, "serve", device, *params, f"--socket-path={self.socket}",
+                f"--ready-fd={ready_fd}", *options]
+        with open(self.log, "wb") as log:
+            self.process = child(argv, pass_fds=[ready_fd], stdout=log, stderr=log)
+        os.close(ready_fd)
+        try:
+            said = select.select([ready], [], [], timeout)[0] and os.read(ready, 1)
+        finally:
+            os.close(ready)
+        if not said:
+            self.kill()
+            raise AssertionError(f"{' '.join(map(str, argv))} did not get ready "
+                                 f"(exit {self.process.returncode}):\n{tail(self.log)}")
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def stop(self):
+        """Ends it as a user would; it has to end cleanly (a sanitizer's finding is no clean end)."""
+        if self.process.returncode is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            status = "none within 20 s of SIGTERM"
+        assert status == 0, f"serve {self.device} ended with {status}:\n{tail(self.log)}"
+        assert not self.socket.exists(), f"serve {self.device} left its socket behind"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
