@@ -16,3 +16,9 @@ def test_reboots(boot):
     vm.check("touch /tmp/before")
     vm.reboot()
     assert vm.run("test -e /tmp/before")[0] == 1
+
+
+def test_gives_the_guest_an_iommu(boot):
+    vm = boot(iommu=True, modules=["vfio-pci", "vfio_iommu_type1"])
+    assert vm.check("ls /sys/kernel/iommu_groups").split()
+    assert vm.check("ls /dev/vfio") == "vfio\n"

@@ -65,12 +65,14 @@ class VM:
     spare_ports  the number of empty root ports, for plug()
     modules      kernel modules to load, in tools/guest-image's form
     files        {host path: guest path}
+    iommu        gives the machine an IOMMU and has the guest use it: vfio-pci needs one, since no
+                 Debian kernel has vfio's no-IOMMU mode
     append, args more for the kernel's and for QEMU's command line
     """
 
     def __init__(self, folder, *, devices=(), spare_ports=0, memory="512M", cpus=1,
-                 kernel="cloud", modules=(), files=None, init=INIT, append="", args=(),
-                 accel=None):
+                 kernel="cloud", modules=(), files=None, init=INIT, iommu=False,
+                 append="", args=(), accel=None):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.ports = [f"port{n}" for n in range(len(devices) + spare_ports)]
@@ -79,7 +81,8 @@ class VM:
 
         image = folder / "initramfs.gz"
         self._build_image(image, kernel, modules, files or {}, init)
-        cmdline = f"console=ttyS0 quiet mitigations=off {append}".strip()
+        cmdline = "console=ttyS0 quiet mitigations=off"
+        cmdline += (" intel_iommu=on" if iommu else "") + (f" {append}" if append else "")
         # The boot loader would cut it off or hang, without a word.
         assert len(cmdline) < 2048, "the kernel's command line is too long"
 
@@ -95,6 +98,8 @@ class VM:
                 "-mon", "chardev=monitor,mode=control",
                 "-kernel", DEPS / f"kernel-{kernel}/vmlinuz", "-initrd", image,
                 "-append", cmdline]
+        if iommu:
+            argv += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
         for number, port in enumerate(self.ports):
             argv += ["-device", f"pcie-root-port,id={port},chassis={number + 1}"]
         for number, device in enumerate(devices):
