@@ -4,6 +4,8 @@ BUILD   ?= build
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
+# ninja and pytest do what can be done at once; the goals given here follow each other.
+.NOTPARALLEL:
 .PHONY: all demo shell check check-fast bench install clean help setup
 
 # Does nothing, quickly, once all is there.
