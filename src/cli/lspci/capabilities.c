@@ -41,7 +41,9 @@ static void print_power(FILE *out, const struct config *c, uint32_t at)
     if (!bridge)
         return;
     fprintf(out, "\t\tBridge: ");
-    LSPCI_FLAGS(out, bridge, { "PM", PCI_PM_BPCC_ENABLE }, { "B3", PCI_PM_PPB_B2_B3 });
+    /* The bit chooses B2, and not B3, for D3hot. */
+    LSPCI_FLAGS(out, bridge ^ (uint32_t)PCI_PM_PPB_B2_B3, { "PM", PCI_PM_BPCC_ENABLE },
+                { "B3", PCI_PM_PPB_B2_B3 });
     fputc('\n', out);
 }
 

@@ -255,7 +255,9 @@ static void print_link2_control(FILE *out, uint16_t control)
         "0dB de-emphasis, 2.5dB preshoot",    "-6.0dB de-emphasis, 3.5dB preshoot",
         "-3.5dB de-emphasis, 3.5dB preshoot", "0dB de-emphasis, 3.5dB preshoot",
     };
-    fprintf(out, "\t\tLnkCtl2: Target Link Speed: %s, ", link_speed(control & 0xf, "Unknown"));
+    uint32_t speed = control & 0xf;
+    fprintf(out, "\t\tLnkCtl2: Target Link Speed: %s, ",
+            speed ? link_speed(speed, "Unknown") : "2.5GT/s");
     LSPCI_FLAGS(out, control, { "EnterCompliance", 1u << 4 }, { "SpeedDis", 1u << 5 });
     fprintf(out, "\n\t\t\t Transmit Margin: %s, ",
             LSPCI_WORD(margins, bits(control, 7u << 7), "Unknown"));

@@ -143,8 +143,10 @@ static void print_bars(FILE *out, const struct config *c, const uint64_t size[CO
         fprintf(out, "\tExpansion ROM at %08" PRIx64, rom->address);
     else
         fprintf(out, "\tExpansion ROM at <unassigned>");
-    if (!rom->enabled)
+    if (!(config_u32(c, PCI_ROM_ADDRESS) & PCI_ROM_ADDRESS_ENABLE))
         fprintf(out, " [disabled]");
+    else if (!rom->enabled)
+        fprintf(out, " [disabled by cmd]");
     print_size(out, rom->size);
     fputc('\n', out);
 }
