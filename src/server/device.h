@@ -10,6 +10,7 @@
 #define SERVER_DEVICE_H
 
 #include "memory/memory.h"
+#include "server/ids.h"
 #include "server/shared.h"
 #include "server/watch.h"
 #include "state/block.h"
@@ -27,7 +28,7 @@
  */
 #define KEEP_CONNECTION 0x10000000u
 #define KEEP_FILE 0x20000000u     /* | number of a file of guest memory */
-#define KEEP_IRQ 0x30000000u      /* | action << 16 | number of the interrupt */
+#define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or IRQ_COUNT + 0, 1: INTx mask, unmask */
 #define KEEP_BAR 0x40000000u      /* | number of the BAR */
 struct server_keeping {
     int (*put)(void *ctx, uint32_t name, int fd);
@@ -38,8 +39,6 @@ struct server_keeping {
     ssize_t (*send)(void *ctx, const void *bytes, size_t n, const int *fds, unsigned nfds);
     void *ctx;
 };
-
-enum irq_action { IRQ_TRIGGER, IRQ_MASK, IRQ_UNMASK, IRQ_ACTIONS };
 
 struct option_value {
     const char *key;
@@ -71,9 +70,11 @@ struct ob_device {
     uint16_t config_size;
     uint16_t cap_msi, cap_msix, cap_express; /* offsets in config space, 0: none */
     struct memory *memory;
-    struct id_pool *region_ids;
-    struct id_pool *file_ids;
-    int *irq_fd[IRQ_ACTIONS]; /* by interrupt number, -1: none */
+    struct id_pool region_ids;
+    struct id_pool file_ids;
+    int irq_fd[IRQ_COUNT];    /* eventfds to signal, -1: none */
+    int intx_mask_fd;
+    struct watch intx_unmask;
     int bar_fd[6];
     uint8_t *bar_memory[6];
 
@@ -81,6 +82,14 @@ struct ob_device {
     struct wire_fds fds;     /* that came with the message at the end of the input */
     bool fds_at_end;
     bool output_blocked;
+    bool irqs_changed;       /* this step changed what the client set up for interrupts */
+    bool drop_files;         /* after this step nobody needs the files to be kept... */
+    uint32_t drop_file;      /* ...or only this one, MEMORY_NO_FILE: none */
+    bool opened;             /* the plugin's open() succeeded */
+    bool watches_dead;       /* some watch waits to be collected */
+    bool dma_more;           /* transfers wait for the next turn of the loop */
+    uint64_t log_second;     /* see log.c */
+    unsigned log_lines;
     struct device_watch *watches; /* of backends */
     void (*disconnected)(struct ob_device *dev, void *ctx);
     void *disconnected_ctx;
@@ -105,16 +114,38 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
                                     const struct effect_counts *dead);
 void server_device_free(struct ob_device *dev);
 
-/* Entering and leaving the device's code: keeps its state for the way back, if the plugin wants. */
-void server_enter(struct ob_device *dev);
+/* Before the device's code is called in a step: keeps its state for the way back. */
+static inline void server_enter(struct ob_device *dev)
+{
+    if (!dev->state_kept && !dev->plugin->state.touched) {
+        step_touch(&dev->block, dev->state, dev->plugin->state.size);
+        dev->state_kept = true;
+    }
+}
 
-/* Steps that no message began: timers, backends, finished transfers. */
-void server_step_begin(struct ob_device *dev);
-void server_step_end(struct ob_device *dev);
+/* A step, and what leaves the process after it. Steps that no message began keep run and reply. */
+static inline void server_step_begin(struct ob_device *dev)
+{
+    step_begin(&dev->block);
+    dev->state_kept = false;
+    dev->drop_file = MEMORY_NO_FILE;
+}
+void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply);
 
 /* CLOCK_MONOTONIC ns of the next timer, UINT64_MAX: none; and what to do when it has passed. */
 uint64_t server_next_deadline(const struct ob_device *dev);
 void server_run_timers(struct ob_device *dev, uint64_t now);
+
+/* After steps that no message began: sends what they left for the client, and goes on with transfers. */
+void server_push(struct ob_device *dev);
+
+/* Frees watches that ended, or all; only when no event of this turn of the loop is left. */
+void server_collect_watches(struct ob_device *dev, bool all);
+
+/* For a successor: the connection and how far its stream has come, `sent` bytes of output having left
+ * (0 or -errno); then, once the device has started, whatever waits. */
+int server_recover_session(struct ob_device *dev, uint64_t sent);
+void server_resume(struct ob_device *dev);
 
 /* A client has come (socket taken over; its VERSION message has not been read yet). */
 int server_attach(struct ob_device *dev, int sock);

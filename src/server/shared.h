@@ -68,21 +68,20 @@ struct shared_session {
 #define IRQ_COUNT (IRQ_REQ + 1u)
 
 /* What is known of one interrupt. */
-#define IRQ_HAS_TRIGGER 1u   /* the client gave eventfds for these actions */
-#define IRQ_HAS_MASK 2u
-#define IRQ_HAS_UNMASK 4u
-#define IRQ_MASKED 8u        /* by the client, or by itself after an INTx */
-#define IRQ_PENDING 16u      /* raised while masked */
-#define IRQ_SIGNAL 32u       /* to be signalled as soon as the step is done */
-#define IRQ_SIGNAL_MASK 64u  /* so is the client's mask eventfd */
-#define IRQ_SIGNAL_UNMASK 128u
+#define IRQ_TRIGGER 1u /* the client gave an eventfd to signal */
+#define IRQ_MASKED 2u  /* by the client, or by itself after an INTx */
+#define IRQ_PENDING 4u /* raised while masked */
+#define IRQ_SIGNAL 8u  /* to be signalled as soon as the step is done */
 
 struct shared_irqs {
     uint8_t intx_level;
-    uint8_t signals; /* some interrupt has a signal flag */
-    uint32_t msi_vectors;  /* with a trigger */
+    uint8_t intx_mask_event;   /* the client gave an eventfd that is signalled at each masking... */
+    uint8_t intx_unmask_event; /* ...and one that it signals to unmask */
+    uint8_t signal_mask_event; /* to be signalled as soon as the step is done */
+    uint8_t signals;           /* something has a signal flag */
+    uint32_t msi_vectors;      /* that have a trigger */
     uint32_t msix_vectors;
-    uint8_t irq[IRQ_COUNT];
+    uint8_t irq[IRQ_COUNT];    /* IRQ_* flags */
     uint8_t msix_table[2048 * 16];
 };
 

@@ -1,0 +1,107 @@
+/*
+ * backend.c - descriptors that the device watches, reads and writes.
+ */
+#include "server/device.h"
+
+#include <stdlib.h>
+
+struct device_watch {
+    struct watch watch;
+    struct ob_device *dev;
+    ob_ready_fn *ready;
+    struct device_watch *next;
+    bool dead;
+};
+
+static void backend_ready(struct watch *w, uint32_t events)
+{
+    struct device_watch *dw = (struct device_watch *)(void *)w;
+    struct ob_device *dev = dw->dev;
+
+    if (dw->dead)
+        return;
+    server_step_begin(dev);
+    server_enter(dev);
+    dw->ready(dev, dw->watch.fd, events);
+    server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+    server_push(dev);
+}
+
+static struct device_watch *find(const struct ob_device *dev, int fd)
+{
+    struct device_watch *dw = dev->watches;
+    while (dw && (dw->dead || dw->watch.fd != fd))
+        dw = dw->next;
+    return dw;
+}
+
+static struct device_watch *add(struct ob_device *dev, int fd, uint32_t events)
+{
+    struct device_watch *dw = calloc(1, sizeof *dw);
+    if (!dw)
+        return NULL;
+    dw->watch.fd = fd;
+    dw->watch.ready = backend_ready;
+    dw->dev = dev;
+    int ret = watch_control(dev->epoll, EPOLL_CTL_ADD, &dw->watch, events);
+    if (ret < 0) {
+        free(dw);
+        errno = -ret;
+        return NULL;
+    }
+    dw->next = dev->watches;
+    dev->watches = dw;
+    return dw;
+}
+
+int ob_watch(struct ob_device *dev, int fd, uint32_t events, ob_ready_fn *ready)
+{
+    struct device_watch *dw = find(dev, fd);
+    int ret = 0;
+
+    if (dw)
+        ret = watch_control(dev->epoll, EPOLL_CTL_MOD, &dw->watch, events);
+    else if (!(dw = add(dev, fd, events)))
+        return -errno;
+    dw->ready = ready;
+    return ret;
+}
+
+/* The watch itself stays until its event, which may be waiting in the loop, cannot come any more. */
+void ob_unwatch(struct ob_device *dev, int fd)
+{
+    struct device_watch *dw = find(dev, fd);
+    if (!dw)
+        return;
+    epoll_ctl(dev->epoll, EPOLL_CTL_DEL, fd, NULL);
+    dw->dead = true;
+    dev->watches_dead = true;
+}
+
+void server_collect_watches(struct ob_device *dev, bool all)
+{
+    struct device_watch **link = &dev->watches;
+
+    while (*link) {
+        struct device_watch *dw = *link;
+        if (dw->dead || all) {
+            if (!dw->dead)
+                epoll_ctl(dev->epoll, EPOLL_CTL_DEL, dw->watch.fd, NULL);
+            *link = dw->next;
+            free(dw);
+        } else {
+            link = &dw->next;
+        }
+    }
+    dev->watches_dead = false;
+}
+
+ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n)
+{
+    return effect_read(&dev->block, fd, buf, n);
+}
+
+ssize_t ob_write(struct ob_device *dev, int fd, const void *buf, size_t n)
+{
+    return effect_write(&dev->block, EFFECT_WRITE, fd, buf, n, 0);
+}

@@ -1,0 +1,260 @@
+/*
+ * device.c - making a device, new or from what a dead worker left, and taking it down.
+ */
+#include "server/device.h"
+#include "server/config.h"
+#include "server/declaration.h"
+#include "server/dma.h"
+#include "server/irq.h"
+#include "server/log.h"
+#include "server/reset.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+void *ob_state(struct ob_device *dev)
+{
+    return dev->state;
+}
+
+void *ob_private(struct ob_device *dev)
+{
+    return dev->private;
+}
+
+void ob_touch(struct ob_device *dev, void *p, size_t n)
+{
+    if (dev->plugin->state.touched)
+        server_touch(dev, p, n);
+}
+
+void *ob_bar_memory(struct ob_device *dev, unsigned bar)
+{
+    return bar < 6 ? dev->bar_memory[bar] : NULL;
+}
+
+/* ---- The block ------------------------------------------------------------------------------------ */
+
+static int open_block(struct ob_device *dev, int block_fd)
+{
+    const struct block_part parts[SHARED_PARTS] = {
+        [SHARED_SESSION] = { "session", 0, sizeof(struct shared_session) },
+        [SHARED_INPUT] = { "input", 0, SHARED_BUFFER },
+        [SHARED_OUTPUT] = { "output", 0, SHARED_BUFFER },
+        [SHARED_REGIONS] = { "regions", 0, WIRE_MAX_DMA_MAPS * sizeof(struct memory_region) },
+        [SHARED_CONFIG] = { "config", 0, 4096 },
+        [SHARED_IRQS] = { "irqs", 0, sizeof(struct shared_irqs) },
+        [SHARED_WORK] = { "work", 0, sizeof(struct shared_work) },
+        [SHARED_DEVICE] = { "device", 0, dev->plugin->state.size },
+    };
+    int ret = block_fd < 0 ? block_create(&dev->block, parts, SHARED_PARTS)
+                           : block_open(&dev->block, block_fd, parts, SHARED_PARTS);
+    if (ret < 0)
+        return ret;
+    dev->session = block_part(&dev->block, SHARED_SESSION);
+    dev->input = block_part(&dev->block, SHARED_INPUT);
+    dev->output = block_part(&dev->block, SHARED_OUTPUT);
+    dev->regions = block_part(&dev->block, SHARED_REGIONS);
+    dev->config = block_part(&dev->block, SHARED_CONFIG);
+    dev->irqs = block_part(&dev->block, SHARED_IRQS);
+    dev->work = block_part(&dev->block, SHARED_WORK);
+    dev->state = block_part(&dev->block, SHARED_DEVICE);
+    return 0;
+}
+
+/* ---- Shared memory of BARs ------------------------------------------------------------------------ */
+
+/* Sealed, so that a client cannot pull the memory away under us. */
+static int make_bar_file(const struct ob_bar *bar)
+{
+    int fd = memfd_create("outboard-bar", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+    if (ftruncate(fd, (off_t)bar->size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+        int ret = -errno;
+        close(fd);
+        return ret;
+    }
+    return fd;
+}
+
+static int open_bar(struct ob_device *dev, unsigned i, bool inherited)
+{
+    const struct ob_bar *bar = &dev->plugin->bar[i];
+    int fd = inherited ? dev->keeping->get(dev->keeping->ctx, KEEP_BAR | i) : make_bar_file(bar);
+
+    if (fd < 0)
+        return fd;
+    void *p = mmap(NULL, bar->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (p == MAP_FAILED) {
+        int ret = -errno;
+        close(fd);
+        return ret;
+    }
+    dev->bar_fd[i] = fd;
+    dev->bar_memory[i] = p;
+    return inherited || !dev->keeping ? 0 : dev->keeping->put(dev->keeping->ctx, KEEP_BAR | i, fd);
+}
+
+static int open_bars(struct ob_device *dev, bool inherited)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        int ret = dev->plugin->bar[i].areas_count ? open_bar(dev, i, inherited) : 0;
+        if (ret < 0)
+            return ret;
+    }
+    return 0;
+}
+
+/* ---- Beginning ------------------------------------------------------------------------------------ */
+
+static int allocate(struct ob_device *dev)
+{
+    if (dev->plugin->private_size && !(dev->private = calloc(1, dev->plugin->private_size)))
+        return -ENOMEM;
+    if (ids_init(&dev->region_ids, WIRE_MAX_DMA_MAPS) < 0 ||
+        ids_init(&dev->file_ids, WIRE_MAX_DMA_MAPS + 1) < 0)
+        return -ENOMEM;
+    dev->memory = memory_new(WIRE_MAX_DMA_MAPS, WIRE_MAX_DMA_MAPS + 1);
+    if (!dev->memory)
+        return -errno;
+    return config_describe(dev);
+}
+
+static void power_on(struct ob_device *dev)
+{
+    server_step_begin(dev);
+    server_power_on(dev);
+    server_step_end(dev, 0, 0);
+}
+
+/* From what the dead worker left to a state that no step has half done, and a session that goes on. */
+static int recover(struct ob_device *dev, const struct effect_counts *dead)
+{
+    uint64_t already, moved = 0;
+
+    step_recover(&dev->block);
+    if (!effect_recover(&dev->block, dead, &already, &moved))
+        already = dev->session->sent;
+    int ret = dma_recover(dev);
+    if (ret == 0)
+        ret = irq_recover(dev);
+    if (ret == 0 && dev->session->connected)
+        ret = server_recover_session(dev, already + moved);
+    return ret;
+}
+
+static int start(struct ob_device *dev)
+{
+    if (!dev->plugin->start)
+        return 0;
+    server_step_begin(dev);
+    server_enter(dev);
+    int ret = dev->plugin->start(dev);
+    server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+    return ret;
+}
+
+static int begin(struct ob_device *dev, int block_fd, const struct effect_counts *dead)
+{
+    bool inherited = block_fd >= 0;
+    char why[160];
+
+    if (declaration_check(dev->plugin, why, sizeof why) < 0) {
+        server_log(dev, "the plugin's declaration cannot be served: %s", why);
+        return -EINVAL;
+    }
+    int ret = allocate(dev);
+    if (ret < 0) {
+        server_log(dev, "cannot make the device: %s", strerror(-ret));
+        return ret;
+    }
+    /* The device tells by itself what it could not open. */
+    if (dev->plugin->open && (ret = dev->plugin->open(dev)) < 0)
+        return ret;
+    dev->opened = true;
+    if ((ret = open_block(dev, block_fd)) == 0 && (ret = open_bars(dev, inherited)) == 0)
+        ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
+    if (ret == 0)
+        ret = effect_start(&dev->block);
+    if (ret < 0) {
+        server_log(dev, "cannot %s the device's state: %s", inherited ? "inherit" : "make",
+                   strerror(-ret));
+        return ret;
+    }
+    return start(dev);
+}
+
+struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *name,
+                                    const struct option_value *options, unsigned option_count,
+                                    int epoll, const struct server_keeping *keeping, int block_fd,
+                                    const struct effect_counts *dead)
+{
+    struct ob_device *dev = calloc(1, sizeof *dev);
+    if (!dev)
+        return NULL;
+    dev->plugin = plugin;
+    dev->options = options;
+    dev->option_count = option_count;
+    dev->epoll = epoll;
+    dev->keeping = keeping;
+    dev->connection.fd = -1;
+    dev->intx_mask_fd = dev->intx_unmask.fd = -1;
+    dev->drop_file = MEMORY_NO_FILE;
+    snprintf(dev->name, sizeof dev->name, "%s", name);
+    for (unsigned i = 0; i < IRQ_COUNT; i++)
+        dev->irq_fd[i] = -1;
+    for (unsigned i = 0; i < 6; i++)
+        dev->bar_fd[i] = -1;
+
+    if (begin(dev, block_fd, dead) < 0) {
+        server_device_free(dev);
+        return NULL;
+    }
+    return dev;
+}
+
+/* ---- End ------------------------------------------------------------------------------------------ */
+
+static void close_all(struct ob_device *dev)
+{
+    if (dev->connection.fd >= 0)
+        close(dev->connection.fd);
+    if (dev->fds_at_end)
+        wire_fds_close(&dev->fds);
+    for (unsigned i = 0; i < IRQ_COUNT; i++)
+        if (dev->irq_fd[i] >= 0)
+            close(dev->irq_fd[i]);
+    if (dev->intx_mask_fd >= 0)
+        close(dev->intx_mask_fd);
+    if (dev->intx_unmask.fd >= 0)
+        close(dev->intx_unmask.fd);
+    for (unsigned i = 0; i < 6; i++) {
+        if (dev->bar_memory[i])
+            munmap(dev->bar_memory[i], dev->plugin->bar[i].size);
+        if (dev->bar_fd[i] >= 0)
+            close(dev->bar_fd[i]);
+    }
+}
+
+void server_device_free(struct ob_device *dev)
+{
+    if (dev->opened && dev->plugin->close)
+        dev->plugin->close(dev);
+    server_collect_watches(dev, true);
+    close_all(dev);
+    if (dev->memory)
+        memory_free(dev->memory);
+    if (dev->block.h)
+        block_close(&dev->block);
+    free(dev->region_ids.free);
+    free(dev->file_ids.free);
+    free(dev->config_mask);
+    free(dev->private);
+    free(dev);
+}

@@ -1,0 +1,16 @@
+/*
+ * dispatch.h - one message is one step.
+ */
+#ifndef SERVER_DISPATCH_H
+#define SERVER_DISPATCH_H
+
+#include "server/device.h"
+
+/*
+ * Runs the message in the n bytes at `bytes`, which is the next of the client's stream: decodes it,
+ * serves it, puts the reply behind the others in the output, and ends the step. Descriptors that
+ * nobody took are closed. 0, or -EPROTO when the client is not to be talked to any more.
+ */
+int dispatch(struct ob_device *dev, const uint8_t *bytes, size_t n, struct wire_fds *fds);
+
+#endif

@@ -1,0 +1,180 @@
+/*
+ * dma_map.c - the table of DMA regions in the block, and the memory floor that is made from it.
+ */
+#include "server/dma.h"
+#include "server/log.h"
+
+#include <string.h>
+#include <unistd.h>
+
+/* Makes the file of a new region known, and safe. Its number in *file, and whether it is new. */
+static int add_file(struct ob_device *dev, int fd, uint32_t *file, bool *is_new)
+{
+    int kept = dev->keeping ? dup(fd) : -1;
+    uint32_t number = ids_take(&dev->file_ids);
+
+    *file = number;
+    int ret = memory_file_add(dev->memory, fd, file);
+    *is_new = ret == 1;
+    if (ret != 1)
+        ids_give(&dev->file_ids, number);
+    if (ret == 1 && dev->keeping) {
+        ret = dev->keeping->put(dev->keeping->ctx, KEEP_FILE | number, kept);
+        if (ret < 0) {
+            memory_file_drop(dev->memory, number);
+            ids_give(&dev->file_ids, number);
+        }
+    }
+    if (kept >= 0)
+        close(kept);
+    return ret < 0 ? ret : 0;
+}
+
+static void remove_file(struct ob_device *dev, uint32_t file)
+{
+    ids_give(&dev->file_ids, file);
+    if (dev->keeping)
+        dev->keeping->drop(dev->keeping->ctx, KEEP_FILE | file);
+}
+
+static int add_region(struct ob_device *dev, const struct memory_region *r)
+{
+    uint32_t id = ids_take(&dev->region_ids);
+    if (id == dev->region_ids.end)
+        return -ENOSPC;
+    int ret = memory_map(dev->memory, id, r);
+    if (ret < 0) {
+        ids_give(&dev->region_ids, id);
+        return ret;
+    }
+    SET(dev, dev->regions[id], *r);
+    SET(dev, dev->session->regions, dev->session->regions + 1);
+    if (id >= dev->session->regions_end)
+        SET(dev, dev->session->regions_end, id + 1);
+    return 0;
+}
+
+int dma_map(struct ob_device *dev, const struct wire_message *m, struct wire_fds *fds)
+{
+    struct memory_region r = {
+        .address = m->map.address,
+        .size = m->map.size,
+        .offset = m->map.offset,
+        .file = MEMORY_NO_FILE,
+        .flags = (m->map.flags & VFIO_DMA_MAP_FLAG_READ ? MEMORY_READ : 0) |
+                 (m->map.flags & VFIO_DMA_MAP_FLAG_WRITE ? MEMORY_WRITE : 0),
+    };
+    bool is_new = false;
+
+    if ((r.address | r.size) % VFIO_USER_DEFAULT_PGSIZES)
+        return -EINVAL;
+    if (fds->count == 1) {
+        int fd = fds->fd[0];
+        fds->fd[0] = -1;
+        int ret = add_file(dev, fd, &r.file, &is_new);
+        if (ret < 0)
+            return ret;
+    }
+    int ret = add_region(dev, &r);
+    if (ret < 0 && is_new) {
+        memory_file_drop(dev->memory, r.file);
+        remove_file(dev, r.file);
+    }
+    return ret;
+}
+
+void dma_unmap_all(struct ob_device *dev)
+{
+    size_t size = dev->session->regions_end * sizeof *dev->regions;
+
+    server_touch(dev, dev->regions, size);
+    memset(dev->regions, 0, size);
+    SET(dev, dev->session->regions, 0);
+    SET(dev, dev->session->regions_end, 0);
+    memory_unmap_all(dev->memory);
+    ids_reset(&dev->region_ids);
+    dev->drop_files = true;
+}
+
+int dma_unmap(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
+{
+    memcpy(reply->body, &m->unmap, sizeof m->unmap);
+    reply->size = sizeof m->unmap;
+    if (m->unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL) {
+        dma_unmap_all(dev);
+        return 0;
+    }
+    int64_t id = memory_unmap(dev->memory, m->unmap.address, m->unmap.size, &dev->drop_file);
+    if (id < 0)
+        return (int)id;
+    SET(dev, dev->regions[id].size, 0);
+    SET(dev, dev->session->regions, dev->session->regions - 1);
+    ids_give(&dev->region_ids, (uint32_t)id);
+    return 0;
+}
+
+void dma_drop_files(struct ob_device *dev)
+{
+    if (dev->drop_files) {
+        for (uint32_t i = 0; dev->keeping && i < dev->file_ids.next; i++)
+            dev->keeping->drop(dev->keeping->ctx, KEEP_FILE | i);
+        ids_reset(&dev->file_ids);
+        dev->drop_files = false;
+    } else if (dev->drop_file != MEMORY_NO_FILE) {
+        remove_file(dev, dev->drop_file);
+        dev->drop_file = MEMORY_NO_FILE;
+    }
+}
+
+static int recover_region(struct ob_device *dev, uint32_t id, const struct memory_region *r)
+{
+    if (r->file != MEMORY_NO_FILE && memory_file_fd(dev->memory, r->file) < 0) {
+        uint32_t file = r->file;
+        int fd = dev->keeping->get(dev->keeping->ctx, KEEP_FILE | file);
+        int ret = fd < 0 ? fd : memory_file_add(dev->memory, fd, &file);
+        if (ret < 0)
+            return ret;
+    }
+    return memory_map(dev->memory, id, r);
+}
+
+/* Numbers between those in use are free. */
+static void free_between(struct id_pool *p, const uint8_t *used)
+{
+    for (uint32_t i = p->next; i-- > 0;)
+        if (!used[i])
+            ids_give(p, i);
+}
+
+int dma_recover(struct ob_device *dev)
+{
+    uint32_t end = dev->session->regions_end;
+    uint8_t *used = calloc(2, WIRE_MAX_DMA_MAPS);
+    uint8_t *used_files = used + WIRE_MAX_DMA_MAPS;
+
+    if (!used)
+        return -ENOMEM;
+    for (uint32_t id = 0; id < end; id++) {
+        const struct memory_region *r = &dev->regions[id];
+        if (!r->size)
+            continue;
+        int ret = recover_region(dev, id, r);
+        if (ret < 0) {
+            server_log(dev, "cannot map guest memory at 0x%llx again: %s",
+                       (unsigned long long)r->address, strerror(-ret));
+            free(used);
+            return ret;
+        }
+        used[id] = 1;
+        if (r->file != MEMORY_NO_FILE) {
+            used_files[r->file] = 1;
+            if (r->file >= dev->file_ids.next)
+                dev->file_ids.next = r->file + 1;
+        }
+    }
+    dev->region_ids.next = end;
+    free_between(&dev->region_ids, used);
+    free_between(&dev->file_ids, used_files);
+    free(used);
+    return 0;
+}

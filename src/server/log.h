@@ -1,0 +1,15 @@
+/*
+ * log.h - lines for people, on stderr: "outboard: NAME: ...".
+ */
+#ifndef SERVER_LOG_H
+#define SERVER_LOG_H
+
+#include "server/device.h"
+#include <stdarg.h>
+
+extern bool server_verbose; /* set once, before any device is made */
+
+void server_log(struct ob_device *dev, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+#endif

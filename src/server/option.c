@@ -1,0 +1,64 @@
+/*
+ * option.c - what the command line said about a device.
+ */
+#include "server/device.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const struct ob_option *declared(const struct ob_device *dev, const char *key)
+{
+    for (const struct ob_option *o = dev->plugin->options; o && o->key; o++)
+        if (strcmp(o->key, key) == 0)
+            return o;
+    return NULL;
+}
+
+const char *ob_option_nth(struct ob_device *dev, const char *key, unsigned nth)
+{
+    for (unsigned i = 0; i < dev->option_count; i++)
+        if (strcmp(dev->options[i].key, key) == 0 && nth-- == 0)
+            return dev->options[i].value;
+    return NULL;
+}
+
+const char *ob_option(struct ob_device *dev, const char *key)
+{
+    const char *value = ob_option_nth(dev, key, 0);
+    const struct ob_option *o = declared(dev, key);
+    return value ? value : o ? o->standard : NULL;
+}
+
+int ob_parse_size(const char *text, uint64_t *size)
+{
+    char *end;
+    unsigned shift = 0;
+
+    if (*text < '0' || *text > '9')
+        return -EINVAL;
+    errno = 0;
+    uint64_t number = strtoull(text, &end, 0);
+    if (errno)
+        return -EINVAL;
+    switch (*end) {
+    case 'K': case 'k': shift = 10; end++; break;
+    case 'M': case 'm': shift = 20; end++; break;
+    case 'G': case 'g': shift = 30; end++; break;
+    default: break;
+    }
+    if (*end || (number << shift) >> shift != number)
+        return -EINVAL;
+    *size = number << shift;
+    return 0;
+}
+
+int ob_parse_bool(const char *text, bool *value)
+{
+    if (strcmp(text, "on") == 0)
+        *value = true;
+    else if (strcmp(text, "off") == 0)
+        *value = false;
+    else
+        return -EINVAL;
+    return 0;
+}

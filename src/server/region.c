@@ -1,0 +1,155 @@
+/*
+ * region.c - from an offset in a region to whoever serves it: config space, the MSI-X table and
+ * pending bits, shared memory, or the device's own code.
+ */
+#include "server/region.h"
+#include "server/config.h"
+#include "server/irq.h"
+
+#include <string.h>
+
+uint64_t region_size(const struct ob_device *dev, uint32_t index)
+{
+    if (index < 6)
+        return dev->plugin->bar[index].size;
+    return index == REGION_CONFIG ? dev->config_size : 0;
+}
+
+static bool within(uint64_t at, size_t n, uint64_t start, uint64_t size)
+{
+    return at >= start && at - start <= size && n <= size - (at - start);
+}
+
+static bool touches(uint64_t at, size_t n, uint64_t start, uint64_t size)
+{
+    return at < start + size && start < at + n;
+}
+
+/* Shared memory behind this access, or NULL. */
+static uint8_t *area_memory(struct ob_device *dev, uint32_t index, uint64_t at, size_t n)
+{
+    const struct ob_bar *bar = &dev->plugin->bar[index];
+    for (unsigned i = 0; i < bar->areas_count; i++)
+        if (within(at, n, bar->areas[i].offset, bar->areas[i].size))
+            return dev->bar_memory[index] + at;
+    return NULL;
+}
+
+static bool width_allowed(const struct ob_bar *bar, uint64_t at, size_t n)
+{
+    return !bar->widths || (n <= 8 && (n & (n - 1)) == 0 && (bar->widths & n) && at % n == 0);
+}
+
+/* MSI-X structures in this BAR. 1: served, 0: not concerned, -EINVAL: half in, half out. */
+static int msix_access(struct ob_device *dev, uint32_t index, uint64_t at, void *in, const void *out,
+                       size_t n)
+{
+    const struct ob_msix *msix = &dev->plugin->irq.msix;
+    uint64_t table_size = msix->count * 16u, pba_size = (msix->count + 63u) / 64 * 8;
+
+    if (!msix->count || msix->bar != index)
+        return 0;
+    if (within(at, n, msix->table, table_size)) {
+        if (in)
+            irq_table_read(dev, at - msix->table, in, n);
+        else
+            irq_table_write(dev, at - msix->table, out, n);
+        return 1;
+    }
+    if (within(at, n, msix->pba, pba_size)) {
+        if (in)
+            irq_pba_read(dev, at - msix->pba, in, n);
+        return 1; /* pending bits are not for writing */
+    }
+    return touches(at, n, msix->table, table_size) || touches(at, n, msix->pba, pba_size) ? -EINVAL
+                                                                                          : 0;
+}
+
+static int bar_read(struct ob_device *dev, uint32_t index, uint64_t at, void *buf, size_t n)
+{
+    const struct ob_bar *bar = &dev->plugin->bar[index];
+    const uint8_t *memory = area_memory(dev, index, at, n);
+    if (memory) {
+        memcpy(buf, memory, n);
+        return 0;
+    }
+    int served = msix_access(dev, index, at, buf, NULL, n);
+    if (served)
+        return served < 0 ? served : 0;
+    if (!bar->read || !width_allowed(bar, at, n))
+        return -EINVAL;
+    server_enter(dev);
+    return bar->read(dev, at, buf, n);
+}
+
+static int bar_write(struct ob_device *dev, uint32_t index, uint64_t at, const void *buf, size_t n)
+{
+    const struct ob_bar *bar = &dev->plugin->bar[index];
+    uint8_t *memory = area_memory(dev, index, at, n);
+    if (memory) {
+        memcpy(memory, buf, n);
+        return 0;
+    }
+    int served = msix_access(dev, index, at, NULL, buf, n);
+    if (served)
+        return served < 0 ? served : 0;
+    if (!bar->write || !width_allowed(bar, at, n))
+        return -EINVAL;
+    server_enter(dev);
+    return bar->write(dev, at, buf, n);
+}
+
+static int check_range(const struct ob_device *dev, uint32_t index, uint64_t at, size_t n)
+{
+    return within(at, n, 0, region_size(dev, index)) ? 0 : -EINVAL;
+}
+
+static int write_one(struct ob_device *dev, uint32_t index, uint64_t at, const void *buf, size_t n)
+{
+    int ret = check_range(dev, index, at, n);
+    if (ret < 0 || n == 0)
+        return ret;
+    return index == REGION_CONFIG ? config_write(dev, at, buf, n) : bar_write(dev, index, at, buf, n);
+}
+
+int region_read(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
+{
+    const struct vfio_user_region_access *a = &m->region;
+    uint8_t *data = reply->body + sizeof *a;
+
+    int ret = check_range(dev, a->region, a->offset, a->count);
+    if (ret < 0)
+        return ret;
+    memcpy(reply->body, a, sizeof *a);
+    reply->size = sizeof *a + a->count;
+    if (a->count == 0)
+        return 0;
+    if (a->region == REGION_CONFIG) {
+        config_read(dev, a->offset, data, a->count);
+        return 0;
+    }
+    return bar_read(dev, a->region, a->offset, data, a->count);
+}
+
+int region_write(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
+{
+    const struct vfio_user_region_access *a = &m->region;
+
+    memcpy(reply->body, a, sizeof *a);
+    reply->size = sizeof *a;
+    return write_one(dev, a->region, a->offset, m->data, a->count);
+}
+
+/* All or nothing, as one message is one step: the first write that fails undoes those before it. */
+int region_write_multi(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
+{
+    for (size_t i = 0; i < m->multi.wr_cnt; i++) {
+        struct vfio_user_write w = wire_multi_write(m, i);
+        int ret = write_one(dev, w.region, w.offset, w.data, w.count);
+        if (ret < 0)
+            return ret;
+    }
+    memcpy(reply->body, &m->multi, sizeof m->multi);
+    reply->size = sizeof m->multi;
+    return 0;
+}

@@ -1,0 +1,20 @@
+/*
+ * region.h - accesses of the client to the device's regions. Inside a step.
+ */
+#ifndef SERVER_REGION_H
+#define SERVER_REGION_H
+
+#include "server/device.h"
+
+#define REGION_CONFIG 7u /* VFIO_PCI_CONFIG_REGION_INDEX */
+#define REGION_COUNT 9u  /* VFIO_PCI_NUM_REGIONS */
+
+/* Bytes in region `index`, 0 if there is no such region. */
+uint64_t region_size(const struct ob_device *dev, uint32_t index);
+
+/* Commands REGION_READ, REGION_WRITE and REGION_WRITE_MULTI. 0 or -errno. */
+int region_read(struct ob_device *dev, const struct wire_message *m, struct reply *reply);
+int region_write(struct ob_device *dev, const struct wire_message *m, struct reply *reply);
+int region_write_multi(struct ob_device *dev, const struct wire_message *m, struct reply *reply);
+
+#endif

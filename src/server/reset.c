@@ -1,0 +1,30 @@
+/*
+ * reset.c - back to the start. What the client set up (memory, eventfds) is its own and stays.
+ */
+#include "server/reset.h"
+#include "server/config.h"
+#include "server/dma.h"
+#include "server/irq.h"
+
+static void reset(struct ob_device *dev, enum ob_reset kind)
+{
+    config_reset(dev);
+    irq_reset(dev);
+    dma_cancel(dev);
+    SET(dev, dev->work->timers, 0);
+    if (dev->plugin->reset) {
+        server_enter(dev);
+        dev->plugin->reset(dev, kind);
+    }
+}
+
+int server_reset(struct ob_device *dev)
+{
+    reset(dev, OB_RESET_DEVICE);
+    return 0;
+}
+
+void server_power_on(struct ob_device *dev)
+{
+    reset(dev, OB_RESET_POWER_ON);
+}

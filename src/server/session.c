@@ -1,0 +1,355 @@
+/*
+ * session.c - the client's stream: bytes in, messages run, replies out.
+ *
+ * Bytes are looked at (MSG_PEEK) into the block, run from there, and taken from the socket only when
+ * all replies to them have left. So at every instant a successor can tell from the block and from
+ * the socket's peek offset, which the kernel keeps, what has happened:
+ *
+ *   looked at, not run     the message is still in the socket, with its descriptors: look again
+ *   run, reply not sent    the step word says so; the reply is in the block
+ *   reply partly sent      the counted write says how much (effect.h)
+ *   sent, not taken        the peek offset is what it was: take it now
+ *   taken, not recorded    the peek offset has become smaller by as much
+ *
+ * A message that is longer than what the socket holds can never be looked at whole; such a one
+ * carries no descriptors, and its first part is taken early (`taken`).
+ *
+ * The socket is watched edge triggered: bytes that stay in it do not wake us again.
+ */
+#include "server/device.h"
+#include "server/dispatch.h"
+#include "server/dma.h"
+#include "server/irq.h"
+#include "server/log.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define EVENTS ((uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET)
+
+bool server_busy(const struct ob_device *dev)
+{
+    return dev->connection.fd >= 0;
+}
+
+/* ---- Out ---------------------------------------------------------------------------------------- */
+
+static void watch_output(struct ob_device *dev, bool blocked)
+{
+    dev->output_blocked = blocked;
+    watch_control(dev->epoll, EPOLL_CTL_MOD, &dev->connection,
+                  EVENTS | (blocked ? (uint32_t)EPOLLOUT : 0));
+}
+
+/* The descriptors of a reply: those of a BAR's memory. */
+static ssize_t send_with_fds(struct ob_device *dev, const uint8_t *bytes, size_t n)
+{
+    int fd = dev->bar_fd[dev->session->fds_what - 1];
+    struct iovec iov = { (void *)(uintptr_t)bytes, n };
+
+    if (dev->keeping)
+        return dev->keeping->send(dev->keeping->ctx, bytes, n, &fd, 1);
+    return wire_send(dev->connection.fd, &iov, 1, &fd, 1);
+}
+
+/* Sends what is to be sent up to the next message with descriptors, or that message. */
+static ssize_t send_some(struct ob_device *dev, uint32_t end)
+{
+    struct shared_session *s = dev->session;
+    const uint8_t *from = dev->output + s->sent;
+
+    if (s->fds_what && s->sent == s->fds_at)
+        return send_with_fds(dev, from, end - s->sent);
+    if (s->fds_what && s->sent < s->fds_at)
+        end = s->fds_at;
+    return effect_write(&dev->block, EFFECT_REPLY, dev->connection.fd, from, end - s->sent, s->sent);
+}
+
+/* True when all output has left. */
+static bool flush(struct ob_device *dev)
+{
+    struct shared_session *s = dev->session;
+    uint32_t end = step_reply(&dev->block);
+
+    while (s->sent < end) {
+        ssize_t n = send_some(dev, end);
+        if (n == -EAGAIN) {
+            effect_done(&dev->block);
+            if (!dev->output_blocked)
+                watch_output(dev, true);
+            return false;
+        }
+        if (n < 0) {
+            effect_done(&dev->block);
+            server_disconnect(dev, "it does not take its replies");
+            return false;
+        }
+        block_store(&s->sent, s->sent + (uint32_t)n);
+        effect_done(&dev->block);
+        s->bytes_out += (uint64_t)n;
+    }
+    return true;
+}
+
+/* ---- In ----------------------------------------------------------------------------------------- */
+
+/* Looks at what has come. Returns bytes, 0 when there is nothing, or a negative number: disconnected.
+ * *more: there may be bytes behind those. */
+static ssize_t look(struct ob_device *dev, bool *more)
+{
+    struct shared_session *s = dev->session;
+    size_t space = SHARED_BUFFER - s->looked;
+    struct wire_fds fds;
+
+    ssize_t n = wire_look(dev->connection.fd, dev->input + s->looked, space, &fds);
+    if (n == -EAGAIN)
+        return 0;
+    if (n <= 0) {
+        server_disconnect(dev, n < 0 ? strerror((int)-n)
+                                     : s->looked ? "it has gone in the middle of a message" : NULL);
+        return -1;
+    }
+    *more = (size_t)n == space || fds.count || fds.lost;
+    if (fds.count || fds.lost) {
+        if (dev->fds_at_end) {
+            wire_fds_close(&fds);
+            server_disconnect(dev, "descriptors came in the middle of a message");
+            return -1;
+        }
+        dev->fds = fds;
+        dev->fds_at_end = true;
+    }
+    block_store(&s->looked, s->looked + (uint32_t)n);
+    return n;
+}
+
+/* Runs the messages that are complete. Descriptors belong to the last one that begins in the bytes of
+ * the look that brought them. Returns false when the client was disconnected. */
+static bool run_messages(struct ob_device *dev)
+{
+    struct shared_session *s = dev->session;
+    struct wire_fds none = { .count = 0 };
+    struct vfio_user_header header;
+
+    while (step_reply(&dev->block) <= SHARED_OUTPUT_FULL && !s->fds_what) {
+        uint32_t run = step_run(&dev->block);
+        int size = wire_header(dev->input + run, s->looked - run, WIRE_MAX_MESSAGE, &header);
+        if (size < 0) {
+            server_disconnect(dev, "it sent something that is no message");
+            return false;
+        }
+        if (size == 0 || (uint32_t)size > s->looked - run)
+            return true;
+        bool last = run + (uint32_t)size == s->looked;
+        bool with_fds = last && dev->fds_at_end;
+        if (with_fds)
+            dev->fds_at_end = false;
+        if (dispatch(dev, dev->input + run, (size_t)size, with_fds ? &dev->fds : &none) < 0) {
+            flush(dev);
+            if (server_busy(dev))
+                server_disconnect(dev, "no common version of the protocol");
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool message_waits(const struct ob_device *dev)
+{
+    struct vfio_user_header header;
+    uint32_t run = step_run(&dev->block);
+    int size = wire_header(dev->input + run, dev->session->looked - run, WIRE_MAX_MESSAGE, &header);
+    return size < 0 || (size > 0 && (uint32_t)size <= dev->session->looked - run);
+}
+
+/* Takes what was run, or all if the rest is the beginning of a long message, and starts the buffers
+ * anew. Output has left. */
+static bool settle(struct ob_device *dev)
+{
+    struct shared_session *s = dev->session;
+    uint32_t run = step_run(&dev->block);
+    uint32_t rest = s->looked - run;
+    bool early = rest && !dev->fds_at_end && !message_waits(dev);
+    uint32_t take = (early ? s->looked : run) - s->taken;
+
+    if (run == 0 && take == 0 && s->sent == 0)
+        return true;
+    if (take) {
+        block_store(&s->take_intent, take);
+        if (wire_take(dev->connection.fd, take) != (ssize_t)take) {
+            server_disconnect(dev, "its bytes are gone");
+            return false;
+        }
+    }
+    server_step_begin(dev);
+    server_touch(dev, &s->looked, offsetof(struct shared_session, next_id) -
+                                      offsetof(struct shared_session, looked));
+    if (rest && run) {
+        server_touch(dev, dev->input, rest);
+        memmove(dev->input, dev->input + run, rest);
+    }
+    s->looked = rest;
+    s->taken = early ? rest : 0;
+    s->take_intent = 0;
+    s->sent = 0;
+    s->fds_what = 0;
+    step_commit(&dev->block, 0, 0);
+    return true;
+}
+
+/* Runs, answers and takes until no whole message is left. False: the client was disconnected, or does
+ * not take its replies for now. */
+static bool drive(struct ob_device *dev)
+{
+    do {
+        if (!run_messages(dev))
+            return false;
+        dma_pump(dev);
+        if (!flush(dev) || !settle(dev))
+            return false;
+    } while (message_waits(dev));
+    return true;
+}
+
+static void session_ready(struct watch *w, uint32_t events)
+{
+    struct ob_device *dev =
+        (struct ob_device *)(void *)((uint8_t *)w - offsetof(struct ob_device, connection));
+    bool more;
+
+    if (dev->output_blocked) {
+        if (!(events & ((uint32_t)EPOLLOUT | EPOLLHUP | EPOLLERR)))
+            return;
+        watch_output(dev, false);
+        if (!drive(dev))
+            return;
+    }
+    do {
+        more = false;
+        if (look(dev, &more) < 0 || !drive(dev))
+            return;
+    } while (more);
+}
+
+void server_push(struct ob_device *dev)
+{
+    if (server_busy(dev) && !dev->output_blocked)
+        drive(dev);
+    else
+        dma_pump(dev);
+}
+
+/* ---- Steps, and the life of a session ------------------------------------------------------------ */
+
+void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply)
+{
+    step_commit(&dev->block, run, reply);
+    irq_flush(dev);
+    if (dev->irqs_changed) {
+        irq_forget_unused(dev);
+        dev->irqs_changed = false;
+    }
+    if (dev->drop_files || dev->drop_file != MEMORY_NO_FILE)
+        dma_drop_files(dev);
+}
+
+static int watch_connection(struct ob_device *dev)
+{
+    dev->connection.ready = session_ready;
+    dev->output_blocked = false;
+    dev->fds_at_end = false;
+    return watch_control(dev->epoll, EPOLL_CTL_ADD, &dev->connection, EVENTS);
+}
+
+int server_attach(struct ob_device *dev, int sock)
+{
+    int ret = wire_set_peek_offset(sock, 0);
+    if (ret == 0 && dev->keeping)
+        ret = dev->keeping->put(dev->keeping->ctx, KEEP_CONNECTION, sock);
+    if (ret < 0)
+        return ret;
+    dev->connection.fd = sock;
+    ret = watch_connection(dev);
+    if (ret < 0) {
+        dev->connection.fd = -1;
+        return ret;
+    }
+    server_step_begin(dev);
+    server_touch(dev, dev->session, sizeof *dev->session);
+    memset(dev->session, 0, sizeof *dev->session);
+    dev->session->connected = 1;
+    server_step_end(dev, 0, 0);
+    return 0;
+}
+
+void server_disconnect(struct ob_device *dev, const char *why)
+{
+    if (why)
+        server_log(dev, "client disconnected: %s", why);
+    epoll_ctl(dev->epoll, EPOLL_CTL_DEL, dev->connection.fd, NULL);
+    close(dev->connection.fd);
+    dev->connection.fd = -1;
+    if (dev->fds_at_end)
+        wire_fds_close(&dev->fds);
+    dev->fds_at_end = false;
+
+    server_step_begin(dev);
+    dma_unmap_all(dev);
+    irq_release(dev);
+    server_touch(dev, dev->session, sizeof *dev->session);
+    memset(dev->session, 0, sizeof *dev->session);
+    server_step_end(dev, 0, 0);
+    dma_fail_all(dev);
+    if (dev->keeping)
+        dev->keeping->drop(dev->keeping->ctx, KEEP_CONNECTION);
+    if (dev->disconnected)
+        dev->disconnected(dev, dev->disconnected_ctx);
+}
+
+/* What the kernel and the block say about the stream that the dead worker was reading. */
+static int recover_stream(struct ob_device *dev)
+{
+    struct shared_session *s = dev->session;
+    uint32_t run = step_run(&dev->block);
+    int offset;
+
+    int ret = wire_peek_offset(dev->connection.fd, &offset);
+    if (ret < 0)
+        return ret;
+    uint32_t shown = s->looked - s->taken, went = 0;
+    if (s->take_intent && offset >= 0 && (uint32_t)offset < shown)
+        went = shown - (uint32_t)offset;
+    uint32_t taken = s->taken + went;
+
+    server_step_begin(dev);
+    server_touch(dev, &s->looked, offsetof(struct shared_session, next_id) -
+                                      offsetof(struct shared_session, looked));
+    s->taken = taken;
+    s->take_intent = 0;
+    /* What is neither run nor taken is looked at again: its descriptors come only with a look. */
+    s->looked = run > taken ? run : taken;
+    step_commit(&dev->block, run, step_reply(&dev->block));
+    return wire_set_peek_offset(dev->connection.fd, (int)(s->looked - s->taken));
+}
+
+int server_recover_session(struct ob_device *dev, uint64_t sent)
+{
+    int sock = dev->keeping->get(dev->keeping->ctx, KEEP_CONNECTION);
+    if (sock < 0)
+        return sock;
+    dev->connection.fd = sock;
+    block_store(&dev->session->sent, (uint32_t)sent);
+    effect_done(&dev->block);
+    int ret = recover_stream(dev);
+    return ret < 0 ? ret : watch_connection(dev);
+}
+
+void server_resume(struct ob_device *dev)
+{
+    irq_flush(dev);
+    if (server_busy(dev))
+        session_ready(&dev->connection, EPOLLIN);
+    else
+        dma_pump(dev);
+}
