@@ -1,8 +1,8 @@
 /*
  * client.h - what the files of the client share: the connection, and how a message is exchanged.
  *
- * One mutex guards everything in struct ob_client. Two rights are passed around under it, each held by
- * one thread at a time, so that system calls happen without the mutex:
+ * One mutex guards everything in struct ob_client. Two rights are passed around under it, each
+ * held by one thread at a time, so that system calls happen without the mutex:
  *
  *   reading  to receive from the socket, and to look into the receive buffer. Held by a thread that
  *            waits for its own reply (it leads, the others that wait follow), by
@@ -38,9 +38,19 @@
 /* Receives in a row for a caller whose time is up, or who does not want to wait. */
 #define CLIENT_LOOKS 64u
 
+#ifdef __clang__
+/*
+ * Some members of struct wire_message end in an array of unknown length, which nobody uses here.
+ */
+#pragma clang diagnostic ignored "-Wgnu-variable-sized-type-not-at-end"
+#endif
+
 /* One command to the server and its reply. */
 struct call {
-    /* Filled in by the caller: header.command, the fixed part (size `fixed`), and what follows it. */
+    /*
+     * Filled in by the caller: header.command, the fixed part (size `fixed`), and what follows
+     * it.
+     */
     struct wire_message request;
     size_t fixed;
     const void *data;
@@ -69,6 +79,7 @@ struct ob_request {
     enum request_state state;
     bool started; /* by ob_client_start_*() */
     uint16_t id;
+    uint16_t command;
     struct call *call;
     struct call own; /* *call of a request that was started */
     uint64_t deadline;
@@ -109,7 +120,7 @@ struct ob_client {
 
     bool reading;
     struct ob_request *waiting; /* threads that wait for replies while another reads */
-    uint8_t *in;                /* WIRE_MAX_MESSAGE bytes, [in_start, in_end) are not yet dispatched */
+    uint8_t *in; /* WIRE_MAX_MESSAGE bytes, [in_start, in_end) are not yet dispatched */
     size_t in_start, in_end;
     struct wire_fds in_fds; /* of the message in which byte in_fds_end - 1 is */
     size_t in_fds_end;
@@ -125,7 +136,9 @@ struct ob_client {
     uint32_t dma_count;
 };
 
-/* client.c. These two are called with the lock held; both keep the sentence of a lost connection. */
+/*
+ * client.c. These two are called with the lock held; both keep the sentence of a lost connection.
+ */
 void client_set_error(struct ob_client *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Gives the connection up, and wakes everybody. Returns the error that it is lost with. */
@@ -136,25 +149,35 @@ int client_refuse(struct ob_client *c, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
 /*
- * call.c. All return the result: 0, what the server replied, or what went wrong.
- * client_call waits for the reply; client_post asks for none; client_start returns at once and leaves a
+ * call.c. All return the result: 0, what the server replied, or what went wrong. client_call
+ * waits for the reply; client_post asks for none; client_start returns at once and leaves a
  * request whose `own` is a copy of *call.
  */
 int client_call(struct ob_client *c, struct call *call);
 int client_post(struct ob_client *c, struct call *call);
 int client_start(struct ob_client *c, const struct call *call, struct ob_request **request);
-/* A reply that was well-formed, but cannot be right: -EBADMSG, with the sentence. */
+/*
+ * A reply that was well-formed, but cannot be right: -EBADMSG, with the sentence. Without the
+ * lock.
+ */
 int client_bad_reply(struct ob_client *c, const struct call *call, const char *what);
+/* The slot of a request can be used again. With the lock. */
+void client_free_request(struct ob_client *c, struct ob_request *rq);
 
 /* send.c, with the lock held, which is given up meanwhile. */
 /* Sends a whole message. -ETIMEDOUT: nothing was sent; else the connection is lost on errors. */
 int client_send(struct ob_client *c, struct call *call, uint64_t deadline);
-/* Sends the waiting answers, unless another thread sends, who will do it. For who holds `reading`. */
+/*
+ * Sends the waiting answers, unless another thread sends, who will do it. For who holds
+ * `reading`.
+ */
 void client_answer(struct ob_client *c);
 
 /* receive.c, with the lock held, which is given up meanwhile, by the holder of `reading`. */
-/* Receives once, waiting until the deadline, and dispatches. 0, -ETIMEDOUT, or the connection's error.
- * CLIENT_NO_WAIT as deadline: -ETIMEDOUT if nothing is there. */
+/*
+ * Receives once, waiting until the deadline, and dispatches. 0, -ETIMEDOUT, or the connection's
+ * error. CLIENT_NO_WAIT as deadline: -ETIMEDOUT if nothing is there.
+ */
 #define CLIENT_NO_WAIT 0u
 int client_receive(struct ob_client *c, uint64_t deadline);
 /* Handles the messages that are in the buffer. The reader, or anybody while there is no reader. */
@@ -166,13 +189,16 @@ void client_look(struct ob_client *c);
 
 /* dma.c, with the lock held. */
 /* Carries out what a command of the server asks, or prepares it; false: no answer is due. */
-bool client_command(struct ob_client *c, const void *bytes, size_t n, size_t nfds, struct answer *a);
+bool client_command(struct ob_client *c, const void *bytes, size_t n, size_t nfds,
+                    struct answer *a);
 /* Copies n bytes of the device's memory to buf, or from it. 0 or a positive errno. */
 int client_dma_copy(struct ob_client *c, uint64_t address, void *buf, uint64_t n, uint32_t need);
 void client_dma_clear(struct ob_client *c);
 
-/* call.c: CLOCK_MONOTONIC in ns; the moment until which a wait that begins now may last; and a wait
- * until a moment, for which false means that it has passed. */
+/*
+ * call.c: CLOCK_MONOTONIC in ns; the moment until which a wait that begins now may last; and a
+ * wait until a moment, for which false means that it has passed.
+ */
 uint64_t client_now(void);
 uint64_t client_deadline(struct ob_client *c);
 bool client_wait(struct ob_client *c, pthread_cond_t *cond, uint64_t deadline);

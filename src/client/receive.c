@@ -38,7 +38,7 @@ static int take_reply(struct call *call, const uint8_t *bytes, size_t n, struct 
     if (!repeats(&call->request, &call->reply) || (fds->count && !call->reply_fds))
         return -EBADMSG;
     call->got = call->reply.data_size;
-    if (call->got)
+    if (call->got && call->room)
         memcpy(call->space, call->reply.data, call->got < call->room ? call->got : call->room);
     call->reply.data = NULL;
     if (fds->count) {
@@ -122,8 +122,10 @@ void client_dispatch(struct ob_client *c)
     }
 }
 
-/* Descriptors came with the last bytes: they belong to the message which these are part of, since a
- * receive ends behind them. */
+/*
+ * Descriptors came with the last bytes: they belong to the message which these are part of, since
+ * a receive ends behind them.
+ */
 static void keep_fds(struct ob_client *c, struct wire_fds *fds)
 {
     if (fds->count == 0 && !fds->lost)
@@ -143,7 +145,8 @@ static ssize_t receive_until(struct ob_client *c, uint64_t deadline, struct wire
     uint8_t *to = c->in + c->in_end;
     size_t room = WIRE_MAX_MESSAGE - c->in_end;
     uint64_t spin = atomic_load_explicit(&c->spin_us, memory_order_relaxed) * UINT64_C(1000);
-    uint64_t timeout = atomic_load_explicit(&c->timeout_ms, memory_order_relaxed) * UINT64_C(1000000);
+    uint64_t timeout = atomic_load_explicit(&c->timeout_ms, memory_order_relaxed) *
+                       UINT64_C(1000000);
     uint64_t now = deadline == CLIENT_NO_WAIT ? 0 : client_now();
     ssize_t got;
 

@@ -19,8 +19,8 @@ struct outgoing {
 };
 
 /*
- * The socket is full: waits for room, and reads meanwhile, because the server may be waiting to send.
- * `reader`: the caller holds `reading`.
+ * The socket is full: waits for room, and reads meanwhile, because the server may be waiting to
+ * send. `reader`: the caller holds `reading`.
  */
 static int wait_for_room(struct ob_client *c, uint64_t deadline, bool reader)
 {
@@ -148,7 +148,9 @@ void client_answer(struct ob_client *c)
 int client_send(struct ob_client *c, struct call *call, uint64_t deadline)
 {
     struct vfio_user_header *h = &call->request.header;
-    struct outgoing o = { .end = call->data_size ? 2 : 1, .fds = call->fds, .nfds = call->nfds,
+    struct outgoing o = { .end = call->data_size ? 2 : 1,
+                          .fds = call->fds,
+                          .nfds = call->nfds,
                           .iov = { { &call->request, sizeof *h + call->fixed },
                                    { (void *)(uintptr_t)call->data, call->data_size } } };
 

@@ -1,0 +1,115 @@
+/*
+ * device.c - the device as a whole: info, reset, features, migration data.
+ */
+#include "client/client.h"
+
+#include <errno.h>
+
+int ob_client_device_info(struct ob_client *c, struct vfio_user_device_info *info)
+{
+    struct call call = {
+        .request = { .header.command = VFIO_USER_DEVICE_GET_INFO,
+                     .device_info.argsz = sizeof call.request.device_info },
+        .fixed = sizeof call.request.device_info,
+    };
+    int ret = client_call(c, &call);
+    if (ret < 0)
+        return ret;
+    const struct vfio_user_device_info *got = &call.reply.device_info;
+    if (got->num_regions > WIRE_MAX_REGIONS || got->num_irqs > WIRE_MAX_IRQ_TYPES)
+        return client_bad_reply(c, &call, "more regions or interrupt types than anyone can mean");
+    *info = *got;
+    return 0;
+}
+
+int ob_client_reset(struct ob_client *c)
+{
+    struct call call = { .request.header.command = VFIO_USER_DEVICE_RESET };
+    return client_call(c, &call);
+}
+
+int ob_client_device_feature(struct ob_client *c, uint32_t flags, void *data, size_t in,
+                             size_t space, size_t *out)
+{
+    if (in > WIRE_MAX_DATA || space > WIRE_MAX_DATA)
+        return client_refuse(c, -EINVAL, "a feature's data is at most %u bytes", WIRE_MAX_DATA);
+    uint32_t argsz = (uint32_t)(sizeof(struct vfio_user_device_feature) +
+                                (in > space ? in : space));
+    struct call call = {
+        .request = { .header.command = VFIO_USER_DEVICE_FEATURE,
+                     .feature = { .argsz = argsz, .flags = flags } },
+        .fixed = sizeof call.request.feature,
+        .data = data,
+        .data_size = in,
+        .space = data,
+        .room = space,
+    };
+    int ret = client_call(c, &call);
+    if (ret < 0)
+        return ret;
+    if (call.reply.feature.flags != flags)
+        return client_bad_reply(c, &call, "the reply is about another feature");
+    size_t length = call.got;
+    if (call.reply.feature.argsz > argsz)
+        length = call.reply.feature.argsz - sizeof call.reply.feature;
+    if (out)
+        *out = length;
+    if (length > space)
+        return client_refuse(c, -ENOSPC, "feature %u has %zu bytes of data, there is room for %zu",
+                             flags & VFIO_DEVICE_FEATURE_MASK, length, space);
+    return 0;
+}
+
+/* ---- Migration data ------------------------------------------------------------------------ */
+
+static struct call mig_data_call(uint16_t command, size_t n)
+{
+    return (struct call){
+        .request = { .header.command = command,
+                     .mig_data = { .argsz = (uint32_t)(sizeof(struct vfio_user_mig_data) + n),
+                                   .size = (uint32_t)n } },
+        .fixed = sizeof(struct vfio_user_mig_data),
+    };
+}
+
+ssize_t ob_client_mig_data_read(struct ob_client *c, void *buf, size_t n)
+{
+    uint8_t *at = buf;
+    ssize_t most = ob_client_transfer_size(c);
+
+    while (most > 0 && n > 0) {
+        size_t piece = n < (size_t)most ? n : (size_t)most;
+        struct call call = mig_data_call(VFIO_USER_MIG_DATA_READ, piece);
+        call.space = at;
+        call.room = piece;
+        int ret = client_call(c, &call);
+        if (ret < 0)
+            return ret;
+        if (call.got > piece)
+            return client_bad_reply(c, &call, "more data than was asked for");
+        at += call.got;
+        n -= call.got;
+        if (call.got < piece)
+            break;
+    }
+    return most < 0 ? most : at - (uint8_t *)buf;
+}
+
+int ob_client_mig_data_write(struct ob_client *c, const void *buf, size_t n)
+{
+    const uint8_t *at = buf;
+    ssize_t most = ob_client_transfer_size(c);
+
+    while (most > 0 && n > 0) {
+        size_t piece = n < (size_t)most ? n : (size_t)most;
+        struct call call = mig_data_call(VFIO_USER_MIG_DATA_WRITE, piece);
+        call.data = at;
+        call.data_size = piece;
+        int ret = client_call(c, &call);
+        if (ret < 0)
+            return ret;
+        at += piece;
+        n -= piece;
+    }
+    return most < 0 ? (int)most : 0;
+}
