@@ -5,27 +5,38 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define FAN MEMORY_FAN
-#define LEAST (FAN / 2) /* entries of a node, except for the root and the last node of each level */
-#define LEVELS 16       /* more than 2^32 regions need */
+#define LINES (sizeof(union memory_node) / 64)
+#define LEVELS 16 /* more than MEMORY_INDEX_MAX regions need */
 
 /* The way from the root to a leaf. */
 struct path {
-    struct memory_node *node[LEVELS];
+    union memory_node *node[LEVELS];
     uint32_t slot[LEVELS];
 };
 
-static const struct memory_entry no_entry;
+/* Nodes are changed as lists of items. In those of an inner node `word` is the child. */
+struct list {
+    uint32_t count;
+    struct memory_range item[2 * MEMORY_INNER];
+};
+
+/* Both kinds are at least half full, except for the root and the last node of each level. */
+static uint32_t fan(bool leaf)
+{
+    return leaf ? MEMORY_LEAF : MEMORY_INNER;
+}
 
 int memory_index_init(struct memory_index *x, uint32_t max)
 {
-    /* With LEAST entries in a node, and one exception in each level, n regions need no more. */
-    size_t nodes = (size_t)max / (LEAST - 1) + LEVELS + 1;
-    void *p = mmap(NULL, nodes * sizeof(struct memory_node), PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    size_t leaves = max / (MEMORY_LEAF / 2) + 1;
+    size_t nodes = leaves + leaves / (MEMORY_INNER / 2 - 1) + LEVELS;
+    size_t bytes = (nodes + 1) * sizeof(union memory_node);
+    /* Pages of it come into being as they are used. */
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
     if (p == MAP_FAILED)
         return -ENOMEM;
-    *x = (struct memory_index){ .pool = p, .pool_size = (uint32_t)nodes };
+    *x = (struct memory_index){ .pool = p, .pool_bytes = bytes };
     memory_index_clear(x);
     return 0;
 }
@@ -33,206 +44,225 @@ int memory_index_init(struct memory_index *x, uint32_t max)
 void memory_index_free(struct memory_index *x)
 {
     if (x->pool)
-        munmap(x->pool, x->pool_size * sizeof(struct memory_node));
-    *x = (struct memory_index){ .last = &no_entry };
+        munmap(x->pool, x->pool_bytes);
+    *x = (struct memory_index){ 0 };
 }
 
-static struct memory_node *node_new(struct memory_index *x)
+static uint32_t node_new(struct memory_index *x)
 {
-    struct memory_node *node = x->spare;
-    if (node)
-        x->spare = node->entry[0].child;
-    else
-        node = &x->pool[x->pool_used++];
-    node->count = 0;
-    return node;
+    uint32_t line = x->spare;
+    if (line != 0) {
+        x->spare = memory_index_node(x, line)->inner.child[0];
+    } else {
+        line = x->pool_used;
+        x->pool_used += LINES;
+    }
+    return line;
 }
 
-static void node_free(struct memory_index *x, struct memory_node *node)
+static void node_free(struct memory_index *x, uint32_t line)
 {
-    node->entry[0].child = x->spare;
-    x->spare = node;
+    memory_index_node(x, line)->inner.child[0] = x->spare;
+    x->spare = line;
 }
 
-/* Makes the keys follow the entries, after any change of those. */
-static void node_rekey(struct memory_node *node)
+/* Appends the items of a node. */
+static void load(const union memory_node *node, bool leaf, struct list *list)
 {
-    for (uint32_t i = 1; i < FAN; i++)
-        node->key[i - 1] = i < node->count ? node->entry[i].start - 1 : UINT64_MAX;
-    if (node->count == 0)
-        node->entry[0] = no_entry;
+    struct memory_range *item = &list->item[list->count];
+    uint32_t n = 0;
+    if (leaf) {
+        for (; n < MEMORY_LEAF && node->leaf.entry[n].size > 0; n++)
+            item[n] = (struct memory_range){ node->leaf.key[n] + 1, node->leaf.entry[n].size,
+                                             node->leaf.entry[n].word };
+    } else {
+        for (; n < MEMORY_INNER && node->inner.child[n] != 0; n++)
+            item[n] = (struct memory_range){ node->inner.key[n] + 1, 0, node->inner.child[n] };
+    }
+    list->count += n;
+}
+
+/* Fills a node with n items. */
+static void store(union memory_node *node, bool leaf, const struct memory_range *item, uint32_t n)
+{
+    memset(node, 0, sizeof(*node));
+    for (uint32_t i = 0; i < fan(leaf); i++) {
+        uint64_t key = i < n ? item[i].start - 1 : UINT64_MAX;
+        if (leaf) {
+            node->leaf.key[i] = key;
+            node->leaf.entry[i].size = i < n ? item[i].size : 0;
+            node->leaf.entry[i].word = i < n ? item[i].word : 0;
+        } else {
+            node->inner.key[i] = key;
+            node->inner.child[i] = i < n ? (uint32_t)item[i].word : 0;
+        }
+    }
+}
+
+static void list_insert(struct list *list, uint32_t at, const struct memory_range *item)
+{
+    memmove(&list->item[at + 1], &list->item[at], (list->count - at) * sizeof(*item));
+    list->item[at] = *item;
+    list->count++;
+}
+
+static void list_remove(struct list *list, uint32_t at)
+{
+    list->count--;
+    memmove(&list->item[at], &list->item[at + 1], (list->count - at) * sizeof(*list->item));
 }
 
 void memory_index_clear(struct memory_index *x)
 {
-    x->pool_used = 0;
-    x->spare = NULL;
+    x->pool_used = LINES; /* line 0 stands for no node */
+    x->spare = 0;
     x->height = 0;
     x->count = 0;
-    x->last = &no_entry;
-    x->root = node_new(x);
-    node_rekey(x->root);
-}
-
-static void node_insert(struct memory_node *node, uint32_t at, const struct memory_entry *e)
-{
-    memmove(&node->entry[at + 1], &node->entry[at], (node->count - at) * sizeof(*e));
-    node->entry[at] = *e;
-    node->count++;
-    node_rekey(node);
-}
-
-static void node_remove(struct memory_node *node, uint32_t at)
-{
-    node->count--;
-    memmove(&node->entry[at], &node->entry[at + 1], (node->count - at) * sizeof(*node->entry));
-    node_rekey(node);
+    x->last = (struct memory_range){ 0 };
+    x->root = memory_index_node(x, node_new(x));
+    store(x->root, true, NULL, 0);
 }
 
 static void descend(const struct memory_index *x, uint64_t address, struct path *path)
 {
-    struct memory_node *node = x->root;
-    for (uint32_t level = 0;; level++) {
+    union memory_node *node = x->root;
+    for (uint32_t level = 0; level < x->height; level++) {
+        uint32_t slot = memory_inner_slot(node, address);
         path->node[level] = node;
-        path->slot[level] = memory_node_slot(node, address);
-        if (level == x->height)
-            return;
-        node = node->entry[path->slot[level]].child;
+        path->slot[level] = slot;
+        node = memory_index_node(x, node->inner.child[slot]);
     }
+    path->node[x->height] = node;
+    path->slot[x->height] = memory_leaf_slot(node, address);
 }
 
-const struct memory_entry *memory_index_floor(const struct memory_index *x, uint64_t address)
+bool memory_index_floor(const struct memory_index *x, uint64_t address, struct memory_range *r)
 {
     struct path path;
     descend(x, address, &path);
-    const struct memory_entry *e = &path.node[x->height]->entry[path.slot[x->height]];
-    if (e->size > 0 && e->start <= address)
-        return e;
-    /* The leaf's first region starts above: it is the last one of the leaf before, if there is one. */
     uint32_t level = x->height;
+    struct list list = { 0 };
+    load(path.node[level], true, &list);
+    *r = list.item[path.slot[level]];
+    if (r->size > 0 && r->start <= address)
+        return true;
+    /* The leaf's first region starts above: it is the last one of the leaf before, if there is one. */
     do {
         if (level-- == 0)
-            return NULL;
+            return false;
     } while (path.slot[level] == 0);
-    const struct memory_node *node = path.node[level]->entry[path.slot[level] - 1].child;
-    while (++level < x->height)
-        node = node->entry[node->count - 1].child;
-    return &node->entry[node->count - 1];
+    uint32_t line = path.node[level]->inner.child[path.slot[level] - 1];
+    for (;;) {
+        list.count = 0;
+        load(memory_index_node(x, line), ++level == x->height, &list);
+        *r = list.item[list.count - 1];
+        if (level == x->height)
+            return true;
+        line = (uint32_t)r->word;
+    }
 }
 
 /* Is the node at this level of the path the last one of its level? */
 static bool is_last(const struct path *path, uint32_t level)
 {
-    while (level-- > 0)
-        if (path->slot[level] != path->node[level]->count - 1)
+    while (level-- > 0) {
+        const uint32_t *child = path->node[level]->inner.child;
+        uint32_t slot = path->slot[level];
+        if (slot + 1 < MEMORY_INNER && child[slot + 1] != 0)
             return false;
+    }
     return true;
 }
 
-/* Inserts into a full node, the upper part of which goes to a new one. */
-static struct memory_node *node_split(struct memory_index *x, struct memory_node *node, uint32_t at,
-                                      const struct memory_entry *e, uint32_t keep)
+static void grow(struct memory_index *x, const struct memory_range *upper)
 {
-    struct memory_entry all[FAN + 1];
-    memcpy(all, node->entry, at * sizeof(*e));
-    all[at] = *e;
-    memcpy(all + at + 1, node->entry + at, (FAN - at) * sizeof(*e));
-
-    struct memory_node *upper = node_new(x);
-    upper->count = FAN + 1 - keep;
-    memcpy(upper->entry, all + keep, upper->count * sizeof(*e));
-    node_rekey(upper);
-    node->count = keep;
-    memcpy(node->entry, all, keep * sizeof(*e));
-    node_rekey(node);
-    return upper;
+    uint32_t line = (uint32_t)(((uint8_t *)x->root - x->pool) / 64);
+    struct memory_range item[2] = { { .start = 0, .word = line }, *upper };
+    x->root = memory_index_node(x, node_new(x));
+    x->height++;
+    store(x->root, false, item, 2);
 }
 
-void memory_index_insert(struct memory_index *x, const struct memory_entry *e)
+void memory_index_insert(struct memory_index *x, const struct memory_range *r)
 {
     struct path path;
-    descend(x, e->start, &path);
-    x->last = &no_entry;
+    descend(x, r->start, &path);
+    x->last = (struct memory_range){ 0 };
     x->count++;
 
-    uint32_t level = x->height;
-    struct memory_node *node = path.node[level];
-    uint32_t at = path.slot[level];
-    at += at < node->count && node->entry[at].start < e->start;
-
-    struct memory_entry up = *e;
-    while (node->count == FAN) {
-        /* Regions often arrive in ascending order: then full nodes are left behind, not half ones. */
-        bool append = at == FAN && is_last(&path, level);
-        struct memory_node *upper = node_split(x, node, at, &up, append ? FAN - 1 : FAN / 2 + 1);
-        up = (struct memory_entry){ .start = upper->entry[0].start, .child = upper };
-        if (level == 0) {
-            struct memory_node *root = node_new(x);
-            root->entry[0] = (struct memory_entry){ .child = node };
-            root->entry[1] = up;
-            root->count = 2;
-            node_rekey(root);
-            x->root = root;
-            x->height++;
+    struct memory_range item = *r;
+    for (uint32_t level = x->height;; level--) {
+        union memory_node *node = path.node[level];
+        bool leaf = level == x->height;
+        struct list list = { 0 };
+        load(node, leaf, &list);
+        uint32_t at = path.slot[level];
+        at += at < list.count && list.item[at].start < item.start;
+        list_insert(&list, at, &item);
+        if (list.count <= fan(leaf)) {
+            store(node, leaf, list.item, list.count);
             return;
         }
-        level--;
-        node = path.node[level];
-        at = path.slot[level] + 1;
+        /* Regions often come in ascending order: then nearly full nodes are left, not half ones. An
+         * inner node must have two children, so that each child has a neighbour. */
+        uint32_t keep = list.count - list.count / 2;
+        if (at == list.count - 1 && is_last(&path, level))
+            keep = leaf ? MEMORY_LEAF : MEMORY_INNER - 1;
+        uint32_t upper = node_new(x);
+        store(node, leaf, list.item, keep);
+        store(memory_index_node(x, upper), leaf, list.item + keep, list.count - keep);
+        item = (struct memory_range){ .start = list.item[keep].start, .word = upper };
+        if (level == 0) {
+            grow(x, &item);
+            return;
+        }
     }
-    node_insert(node, at, &up);
 }
 
-/* Entries low and low + 1 of the parent: becomes one node, returns true; or they share evenly. */
-static bool join(struct memory_index *x, struct memory_node *parent, uint32_t low)
+/* The children `low` and `low + 1` of a parent become one, if one can hold all, or share evenly. */
+static void join(struct memory_index *x, struct list *parent, uint32_t low, bool leaf)
 {
-    struct memory_node *left = parent->entry[low].child;
-    struct memory_node *right = parent->entry[low + 1].child;
-    uint32_t total = left->count + right->count;
-    uint32_t want = total <= FAN ? total : total / 2;
-
-    if (want >= left->count) {
-        uint32_t n = want - left->count;
-        memcpy(left->entry + left->count, right->entry, n * sizeof(*left->entry));
-        memmove(right->entry, right->entry + n, (right->count - n) * sizeof(*left->entry));
-    } else {
-        uint32_t n = left->count - want;
-        memmove(right->entry + n, right->entry, right->count * sizeof(*left->entry));
-        memcpy(right->entry, left->entry + want, n * sizeof(*left->entry));
-    }
-    left->count = want;
-    right->count = total - want;
-    node_rekey(left);
-    if (right->count == 0) {
+    uint32_t right = (uint32_t)parent->item[low + 1].word;
+    union memory_node *left = memory_index_node(x, (uint32_t)parent->item[low].word);
+    struct list list = { 0 };
+    load(left, leaf, &list);
+    load(memory_index_node(x, right), leaf, &list);
+    if (list.count <= fan(leaf)) {
+        store(left, leaf, list.item, list.count);
+        list_remove(parent, low + 1);
         node_free(x, right);
-        node_remove(parent, low + 1);
-        return true;
+        return;
     }
-    node_rekey(right);
-    parent->entry[low + 1].start = right->entry[0].start;
-    node_rekey(parent);
-    return false;
+    uint32_t half = list.count / 2;
+    store(left, leaf, list.item, half);
+    store(memory_index_node(x, right), leaf, list.item + half, list.count - half);
+    parent->item[low + 1].start = list.item[half].start;
 }
 
 void memory_index_erase(struct memory_index *x, uint64_t start)
 {
     struct path path;
     descend(x, start, &path);
-    x->last = &no_entry;
+    x->last = (struct memory_range){ 0 };
     x->count--;
 
     uint32_t level = x->height;
-    node_remove(path.node[level], path.slot[level]);
-    while (level > 0 && path.node[level]->count < LEAST) {
+    struct list list = { 0 };
+    load(path.node[level], true, &list);
+    list_remove(&list, path.slot[level]);
+    store(path.node[level], true, list.item, list.count);
+    while (level > 0 && list.count < fan(level == x->height) / 2) {
         level--;
         uint32_t slot = path.slot[level];
-        if (!join(x, path.node[level], slot > 0 ? slot - 1 : 0))
-            break;
+        list.count = 0;
+        load(path.node[level], false, &list);
+        join(x, &list, slot > 0 ? slot - 1 : 0, level + 1 == x->height);
+        store(path.node[level], false, list.item, list.count);
     }
-    while (x->height > 0 && x->root->count == 1) {
-        struct memory_node *root = x->root;
-        x->root = root->entry[0].child;
+    while (x->height > 0 && x->root->inner.child[1] == 0) {
+        uint32_t line = (uint32_t)(((uint8_t *)x->root - x->pool) / 64);
+        x->root = memory_index_node(x, x->root->inner.child[0]);
         x->height--;
-        node_free(x, root);
+        node_free(x, line);
     }
 }

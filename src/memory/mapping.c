@@ -152,6 +152,11 @@ int memory_mapping_new(int fd, uint64_t offset, uint64_t length, uint32_t page, 
         table_give_back(m);
         return error_of_mmap(error);
     }
+    if ((uintptr_t)p >> 48) { /* only on request, says the kernel; the index relies on it */
+        munmap(p, length);
+        table_give_back(m);
+        return -ENOSPC;
+    }
     m->offset = offset;
     m->page = page;
     m->prot = prot;

@@ -29,7 +29,7 @@ struct memory {
 
 struct memory *memory_new(uint32_t max_regions, uint32_t max_files)
 {
-    if (max_regions == 0) {
+    if (max_regions == 0 || max_regions > MEMORY_INDEX_MAX) {
         errno = EINVAL;
         return NULL;
     }
@@ -84,20 +84,21 @@ int memory_map(struct memory *m, uint32_t id, const struct memory_region *r)
         return -EINVAL;
 
     uint64_t last = r->address + (r->size - 1);
-    const struct memory_entry *below = memory_index_floor(&m->index, last);
-    if (below && below->start + (below->size - 1) >= r->address)
+    struct memory_range below;
+    if (memory_index_floor(&m->index, last, &below) && below.start + (below.size - 1) >= r->address)
         return -EEXIST;
 
-    struct memory_entry e = { .start = r->address, .size = r->size, .id = id, .flags = r->flags };
+    uint8_t *base = NULL;
     struct owner owner = { .file = r->file, .used = true };
     if (file) {
         if ((r->flags & MEMORY_WRITE) && !file->write)
             return -EACCES;
-        int error = memory_files_attach(file, r->offset, r->size, &owner.mapping, &e.base);
+        int error = memory_files_attach(file, r->offset, r->size, &owner.mapping, &base);
         if (error)
             return error;
     }
-    memory_index_insert(&m->index, &e);
+    struct memory_range range = { r->address, r->size, memory_word(base, id, r->flags) };
+    memory_index_insert(&m->index, &range);
     m->owner[id] = owner;
     if (m->top <= id)
         m->top = id + 1;
@@ -115,10 +116,10 @@ static bool let_go(struct memory *m, uint32_t id)
 int64_t memory_unmap(struct memory *m, uint64_t address, uint64_t size, uint32_t *file_gone)
 {
     *file_gone = MEMORY_NO_FILE;
-    const struct memory_entry *e = memory_index_find(&m->index, address);
-    if (!e || e->start != address || e->size != size)
+    struct memory_range r;
+    if (!memory_index_find(&m->index, address, &r) || r.start != address || r.size != size)
         return -ENOENT;
-    uint32_t id = e->id;
+    uint32_t id = memory_word_id(r.word);
     memory_index_erase(&m->index, address);
     uint32_t file = m->owner[id].file;
     if (let_go(m, id))
@@ -149,20 +150,41 @@ static inline bool is_lost(const struct memory *m, uint32_t id)
     return mapping && memory_mapping_is_broken(mapping);
 }
 
-/* The part of [address, address + n), n > 0, that is in the first region. 0, or -EFAULT. */
-static inline int piece_at(struct memory *m, uint64_t address, uint64_t n, unsigned need,
-                           struct memory_piece *piece)
+/* The part of [address, address + n) that is in the first region, n > 0. 0, or -EFAULT. */
+static inline __attribute__((always_inline)) int
+piece_at(struct memory *m, uint64_t address, uint64_t n, unsigned need, struct memory_piece *piece)
 {
-    const struct memory_entry *e = memory_index_find(&m->index, address);
-    if (!e || (e->flags & need) != need || is_lost(m, e->id))
+    struct memory_range r;
+    if (!memory_index_find(&m->index, address, &r) || (need & ~memory_word_flags(r.word)))
         return -EFAULT;
-    uint64_t within = address - e->start;
-    uint64_t room = e->size - within;
-    piece->base = e->base ? e->base + within : NULL;
+    uint32_t id = memory_word_id(r.word);
+    if (is_lost(m, id))
+        return -EFAULT;
+    uint64_t within = address - r.start;
+    uint64_t room = r.size - within;
+    uint8_t *base = memory_word_base(r.word);
+    piece->base = base ? base + within : NULL;
     piece->address = address;
     piece->size = n < room ? n : room;
-    piece->id = e->id;
+    piece->id = id;
     return 0;
+}
+
+/* The pieces after the first, which ends before the range does. */
+static __attribute__((noinline)) int more_pieces(struct memory *m, uint64_t address, uint64_t n,
+                                                 unsigned need, struct memory_piece *pieces, int max)
+{
+    if (address + (n - 1) < address)
+        return -EFAULT;
+    for (int count = 1; count < max; count++) {
+        address += pieces[count - 1].size;
+        n -= pieces[count - 1].size;
+        if (piece_at(m, address, n, need, &pieces[count]))
+            return -EFAULT;
+        if (pieces[count].size == n)
+            return count + 1;
+    }
+    return -E2BIG;
 }
 
 int memory_translate(struct memory *m, uint64_t address, uint64_t n, unsigned need,
@@ -170,18 +192,13 @@ int memory_translate(struct memory *m, uint64_t address, uint64_t n, unsigned ne
 {
     if (n == 0)
         return 0;
-    if (address + (n - 1) < address)
+    if (max <= 0)
+        return -E2BIG;
+    if (piece_at(m, address, n, need, pieces))
         return -EFAULT;
-    for (int count = 0; count < max; count++) {
-        if (piece_at(m, address, n, need, &pieces[count]))
-            return -EFAULT;
-        uint64_t size = pieces[count].size;
-        if (likely(size == n))
-            return count + 1;
-        address += size;
-        n -= size;
-    }
-    return -E2BIG;
+    if (likely(pieces->size == n))
+        return 1;
+    return more_pieces(m, address, n, need, pieces, max);
 }
 
 int memory_check(struct memory *m, const struct memory_piece *pieces, int n)

@@ -22,7 +22,7 @@ struct vm_device {
     char id[VM_NAME_SIZE];
     char *kind;          /* what `outboard serve` serves: a name, or a plugin's file */
     struct argv params;  /* key=value for it */
-    char *bootindex;     /* for QEMU, NULL: none */
+    int bootindex;       /* for QEMU, -1: none */
     char *addr;          /* of the device's root port on the bus pcie.0, NULL: QEMU chooses */
     bool takes_terminal; /* one of params has the value "-" */
 };

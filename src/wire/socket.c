@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -158,15 +159,19 @@ int wire_connect(const char *path, int *sock)
     return 0;
 }
 
-/* A socket file is stale when nobody accepts behind it. */
+/* A socket file is stale when nobody accepts behind it. Anything else that bears the name stays. */
 static int remove_stale(const char *path)
 {
+    struct stat st;
     int s;
+
+    if (lstat(path, &st) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISSOCK(st.st_mode))
+        return -EEXIST;
     int ret = wire_connect(path, &s);
-    if (ret == 0) {
+    if (ret == 0)
         close(s);
-        return -EADDRINUSE;
-    }
     if (ret != -ECONNREFUSED)
         return ret == -ENOENT ? 0 : -EADDRINUSE;
     return unlink(path) < 0 && errno != ENOENT ? -errno : 0;

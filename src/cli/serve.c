@@ -1,0 +1,193 @@
+/*
+ * serve.c - outboard serve: a device process.
+ */
+#include "cli/cli.h"
+#include "cli/options.h"
+#include "server/log.h"
+#include "worker/plugins.h"
+#include "worker/worker.h"
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SOCKET_PATH = 1, FD, READY_FD, PRINT_CAPABILITIES, LIST, VERBOSE };
+
+static const struct cli_option options[] = {
+    { "socket-path", "PATH", "listen here for a client; a stale socket is replaced", SOCKET_PATH },
+    { "fd", "N", "use this descriptor: a listening UNIX socket, or a\nconnection of one client", FD },
+    { "ready-fd", "N", "write a newline here when clients can connect", READY_FD },
+    { "print-capabilities", NULL, "describe the device as JSON, and exit", PRINT_CAPABILITIES },
+    { "list", NULL, "list the built-in devices with their keys, and exit", LIST },
+    { "verbose", NULL, "log more", VERBOSE },
+    { NULL, NULL, NULL, 0 },
+};
+
+static const struct cli_command command = {
+    .name = "serve",
+    .usage = "DEVICE [KEY=VALUE ...] --socket-path=PATH | --fd=N",
+    .summary = "Serve a device to one vfio-user client at a time",
+    .options = options,
+    .more = "DEVICE is the name of a built-in device, or the path of a plugin (with a slash in it).\n"
+            "Ends on SIGTERM and SIGINT, and removes its socket.\n",
+};
+
+struct request {
+    const char *device;
+    struct option_value *values;
+    unsigned value_count;
+    struct worker_settings settings;
+    bool print_capabilities;
+};
+
+static int list_devices(void)
+{
+    const struct ob_plugin *p;
+
+    for (unsigned i = 0; (p = plugin_built_in(i)); i++) {
+        printf("%-10s %s\n", p->name, p->summary);
+        for (const struct ob_option *o = p->options; o && o->key; o++)
+            printf("    %s=%s%s%s\n        %s%s%s\n", o->key, o->value,
+                   o->flags & OB_OPTION_REQUIRED ? "  (required)" : "",
+                   o->flags & OB_OPTION_REPEAT ? "  (may be repeated)" : "", o->help,
+                   o->standard ? "; standard: " : "", o->standard ? o->standard : "");
+    }
+    return CLI_OK;
+}
+
+/* As vhost-user backends answer --print-capabilities: {"type": ..., "features": [...]}. */
+static int print_capabilities(const struct ob_plugin *p)
+{
+    json_object *root = json_object_new_object(), *keys = json_object_new_array();
+
+    json_object_object_add(root, "type", json_object_new_string("vfio-user"));
+    json_object_object_add(root, "device", json_object_new_string(p->name));
+    json_object_object_add(root, "description", json_object_new_string(p->summary));
+    json_object_object_add(root, "features", json_object_new_array());
+    for (const struct ob_option *o = p->options; o && o->key; o++)
+        json_object_array_add(keys, json_object_new_string(o->key));
+    json_object_object_add(root, "options", keys);
+    puts(json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY));
+    json_object_put(root);
+    return CLI_OK;
+}
+
+static const struct ob_option *declared(const struct ob_plugin *p, const char *key)
+{
+    for (const struct ob_option *o = p->options; o && o->key; o++)
+        if (strcmp(o->key, key) == 0)
+            return o;
+    return NULL;
+}
+
+static bool given_before(const struct request *r, unsigned i)
+{
+    for (unsigned j = 0; j < i; j++)
+        if (strcmp(r->values[j].key, r->values[i].key) == 0)
+            return true;
+    return false;
+}
+
+static int check_values(const struct request *r)
+{
+    const struct ob_plugin *p = r->settings.plugin;
+
+    for (unsigned i = 0; i < r->value_count; i++) {
+        const struct ob_option *o = declared(p, r->values[i].key);
+        if (!o)
+            return cli_usage("serve", "%s: %s has no such key", r->values[i].key, p->name);
+        if (!(o->flags & OB_OPTION_REPEAT) && given_before(r, i))
+            return cli_usage("serve", "%s=: given twice", o->key);
+    }
+    for (const struct ob_option *o = p->options; o && o->key; o++) {
+        bool given = false;
+        for (unsigned i = 0; i < r->value_count; i++)
+            given |= strcmp(r->values[i].key, o->key) == 0;
+        if ((o->flags & OB_OPTION_REQUIRED) && !given)
+            return cli_usage("serve", "%s needs %s=%s: %s", p->name, o->key, o->value, o->help);
+    }
+    return CLI_OK;
+}
+
+static int add_operand(struct request *r, const char *word)
+{
+    if (!r->device) {
+        r->device = word;
+        return CLI_OK;
+    }
+    const char *equals = strchr(word, '=');
+    if (!equals || equals == word)
+        return cli_usage("serve", "%s: not KEY=VALUE", word);
+    char *key = strndup(word, (size_t)(equals - word));
+    if (!key)
+        return cli_error("serve", "no memory");
+    r->values[r->value_count++] = (struct option_value){ key, equals + 1 };
+    return CLI_OK;
+}
+
+static int get_fd(const char *name, const char *text, int *fd)
+{
+    uint64_t number;
+    if (cli_number(text, 0, 1u << 20, &number) < 0)
+        return cli_usage("serve", "--%s=%s: not a descriptor", name, text);
+    *fd = (int)number;
+    return CLI_OK;
+}
+
+static int parse(struct request *r, int argc, char **argv)
+{
+    struct cli_args args;
+    int word, status = CLI_OK;
+
+    cli_start(&args, &command, argc, argv);
+    while (status == CLI_OK && (word = cli_next(&args)) != CLI_END) {
+        switch (word) {
+        case CLI_OPERAND: status = add_operand(r, args.value); break;
+        case SOCKET_PATH: r->settings.socket_path = args.value; break;
+        case FD: status = get_fd("fd", args.value, &r->settings.fd); break;
+        case READY_FD: status = get_fd("ready-fd", args.value, &r->settings.ready_fd); break;
+        case PRINT_CAPABILITIES: r->print_capabilities = true; break;
+        case LIST: list_devices(); return -1;
+        case VERBOSE: server_verbose = true; break;
+        default: return word == CLI_HELPED ? -1 : cli_exit(word);
+        }
+    }
+    return status;
+}
+
+static int run(struct request *r)
+{
+    char why[256];
+
+    if (!r->device)
+        return cli_usage("serve", "which device?");
+    r->settings.plugin = plugin_find(r->device, why, sizeof why);
+    if (!r->settings.plugin)
+        return cli_error("serve", "%s", why);
+    if (r->print_capabilities)
+        return print_capabilities(r->settings.plugin);
+    if (!r->settings.socket_path == (r->settings.fd < 0))
+        return cli_usage("serve", "one of --socket-path and --fd is needed");
+    int status = check_values(r);
+    if (status != CLI_OK)
+        return status;
+    r->settings.options = r->values;
+    r->settings.option_count = r->value_count;
+    return worker_run(&r->settings);
+}
+
+int cli_serve(int argc, char **argv)
+{
+    struct request r = { .settings = { .fd = -1, .ready_fd = -1 } };
+
+    r.values = calloc((size_t)argc, sizeof *r.values);
+    if (!r.values)
+        return cli_error("serve", "no memory");
+    int status = parse(&r, argc, argv); /* -1: all was said */
+    status = status < 0 ? CLI_OK : status ? status : run(&r);
+    for (unsigned i = 0; i < r.value_count; i++)
+        free((char *)(uintptr_t)r.values[i].key);
+    free(r.values);
+    return status;
+}

@@ -1,0 +1,3 @@
+/* The devices that are built in, one a line, sorted. */
+BUILT_IN(edu)
+BUILT_IN(serial)
