@@ -1,0 +1,337 @@
+/*
+ * serial.c - a serial port: a 16550A behind one I/O BAR, and the line it is connected to.
+ *
+ * It has the identity of QEMU's pci-serial, so that systems bring a driver for it. The baud rate is
+ * stored and not obeyed: a byte takes no time on the line.
+ *
+ * Each access of the guest is a message, so what counts is how few of them a byte takes. Drivers
+ * write up to 16 bytes, then read a register to see whether the transmitter is empty. So bytes wait
+ * in the transmit FIFO until the guest does anything but write another one, and leave all at once,
+ * before it can see that they waited; a driver that just stops is seen by a timer. The interrupt
+ * line then stays low through a long output, which spares an exchange of messages for each access.
+ */
+#include "line.h"
+#include "uart.h"
+
+#include <errno.h>
+#include <outboard/device.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+enum { TIMER_OUTPUT, TIMER_TIME_OUT, TIMER_INPUT, TIMERS };
+
+#define OUTPUT_DELAY 200000u /* ns that a byte may wait for company */
+#define TIME_OUT 350000u     /* ns, four characters at 115,200 baud */
+
+struct serial {
+    struct uart uart;
+    uint8_t output_waits; /* TIMER_OUTPUT is set */
+    uint8_t input_waits;  /* TIMER_TIME_OUT is set */
+    uint16_t input_at;    /* input[input_at] to input[input_end - 1] are still to be received */
+    uint16_t input_end;
+    uint8_t input[256]; /* read from the line in one go: fewer system calls */
+};
+
+struct private {
+    struct line line;
+    bool blocked; /* the line takes no output; we are told when it does again */
+    bool failing; /* the last output was lost to an error, which was logged */
+};
+
+static struct line *line_of(struct ob_device *dev)
+{
+    return &((struct private *)ob_private(dev))->line;
+}
+
+/* ---- Output --------------------------------------------------------------------------------- */
+
+/* What cannot be written is lost, as on a cable that ends nowhere. */
+static void lose_output(struct ob_device *dev, ssize_t error)
+{
+    struct private *p = ob_private(dev);
+
+    if (!p->failing && (p->line.kind == LINE_FILE || p->line.kind == LINE_STDIO))
+        ob_error(dev, "output is lost: %s", strerror((int)-error));
+    p->failing = true;
+    line_output_failed(dev, &p->line);
+}
+
+/* Moves the transmit FIFO to the line. One ob_write(), so at most once in a step. */
+static void send_output(struct ob_device *dev)
+{
+    struct serial *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+
+    if (s->uart.tx_count == 0 || p->blocked)
+        return;
+    if (line_connected(&p->line)) {
+        ssize_t n = ob_write(dev, p->line.out.fd, s->uart.tx, s->uart.tx_count);
+        if (n == -EAGAIN) {
+            n = 0;
+        } else if (n < 0) {
+            lose_output(dev, n);
+            n = s->uart.tx_count;
+        } else {
+            p->failing = false;
+        }
+        uart_sent(&s->uart, (size_t)n);
+        p->blocked = s->uart.tx_count > 0;
+    } else {
+        uart_sent(&s->uart, s->uart.tx_count);
+    }
+    if (s->output_waits)
+        ob_timer_cancel(dev, TIMER_OUTPUT);
+    s->output_waits = 0;
+}
+
+/* ---- Input ---------------------------------------------------------------------------------- */
+
+/* Moves bytes that were read to the UART, never more than it can hold. */
+static bool receive_input(struct serial *s)
+{
+    unsigned n = uart_room(&s->uart);
+
+    if (n > (unsigned)(s->input_end - s->input_at))
+        n = (unsigned)(s->input_end - s->input_at);
+    for (unsigned i = 0; i < n; i++)
+        uart_receive(&s->uart, s->input[s->input_at++]);
+    return n > 0;
+}
+
+/* Reads from the line when all that was read before has been received. One ob_read(). */
+static void read_input(struct ob_device *dev)
+{
+    struct serial *s = ob_state(dev);
+    struct line *line = line_of(dev);
+
+    if (line->in.fd < 0 || s->input_at < s->input_end)
+        return;
+    ssize_t n = ob_read(dev, line->in.fd, s->input, sizeof(s->input));
+    if (n > 0) {
+        s->input_at = 0;
+        s->input_end = (uint16_t)n;
+    } else if (n == 0) {
+        line_input_ended(dev, line);
+    } else if (n != -EAGAIN) {
+        line_hung_up(dev, line); /* EIO is how a pseudo-terminal says that it was closed */
+    }
+}
+
+/* ---- After each step ------------------------------------------------------------------------ */
+
+static void line_ready(struct ob_device *dev, int fd, uint32_t events);
+
+static void update_time_out(struct ob_device *dev, bool restart)
+{
+    struct serial *s = ob_state(dev);
+    bool waiting = uart_waiting(&s->uart);
+
+    if (waiting && (restart || !s->input_waits))
+        ob_timer_set(dev, TIMER_TIME_OUT, ob_now(dev) + TIME_OUT);
+    else if (!waiting && s->input_waits)
+        ob_timer_cancel(dev, TIMER_TIME_OUT);
+    s->input_waits = waiting;
+}
+
+/* Brings what depends on the registers up to date; `active`: the receiver's FIFO was used. */
+static void settle(struct ob_device *dev, bool active)
+{
+    struct serial *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+
+    /* Refilling an empty FIFO, and not one with some room, keeps the interrupt low in between. */
+    if (s->uart.rx_count == 0 && receive_input(s))
+        active = true;
+    if (s->uart.tx_count > 0 && !p->blocked && !s->output_waits) {
+        ob_timer_set(dev, TIMER_OUTPUT, ob_now(dev) + OUTPUT_DELAY);
+        s->output_waits = 1;
+    }
+    update_time_out(dev, active);
+    ob_intx(dev, uart_interrupt(&s->uart));
+    if (line_watch(dev, &p->line, s->input_at == s->input_end, p->blocked, line_ready))
+        ob_timer_set(dev, TIMER_INPUT, ob_now(dev));
+}
+
+/* Data carrier and data set ready tell the guest whether somebody is at the other end. Clear to send
+ * is always there: a driver that waits for it would never find out that its output is lost. */
+static void update_modem_lines(struct ob_device *dev)
+{
+    struct serial *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+
+    uart_set_lines(&s->uart, line_connected(&p->line)
+                                 ? UART_MSR_CTS | UART_MSR_DSR | UART_MSR_DCD
+                                 : UART_MSR_CTS);
+    if (!line_connected(&p->line))
+        p->blocked = false;
+}
+
+/* ---- Events --------------------------------------------------------------------------------- */
+
+static void line_ready(struct ob_device *dev, int fd, uint32_t events)
+{
+    struct private *p = ob_private(dev);
+
+    if (fd == p->line.arrivals.fd) {
+        line_arrived(dev, &p->line);
+    } else if (p->blocked && fd == p->line.out.fd && (events & ~(uint32_t)EPOLLIN)) {
+        p->blocked = false;
+        send_output(dev);
+    } else if (events & EPOLLIN) {
+        read_input(dev);
+        receive_input(ob_state(dev));
+    } else {
+        line_hung_up(dev, &p->line);
+    }
+    update_modem_lines(dev);
+    settle(dev, true);
+}
+
+static void timer(struct ob_device *dev, unsigned id)
+{
+    struct serial *s = ob_state(dev);
+
+    switch (id) {
+    case TIMER_OUTPUT:
+        s->output_waits = 0;
+        send_output(dev);
+        break;
+    case TIMER_TIME_OUT:
+        s->input_waits = 0;
+        uart_time_out(&s->uart);
+        break;
+    case TIMER_INPUT:
+        read_input(dev);
+        break;
+    }
+    settle(dev, false);
+}
+
+/* ---- The guest's accesses ------------------------------------------------------------------- */
+
+static int read_registers(struct ob_device *dev, uint64_t at, void *buf, size_t n)
+{
+    struct serial *s = ob_state(dev);
+    uint8_t *bytes = buf;
+
+    send_output(dev);
+    for (size_t i = 0; i < n; i++)
+        bytes[i] = uart_read(&s->uart, (unsigned)(at + i));
+    settle(dev, at == UART_RX);
+    return 0;
+}
+
+static int write_registers(struct ob_device *dev, uint64_t at, const void *buf, size_t n)
+{
+    struct serial *s = ob_state(dev);
+    const uint8_t *bytes = buf;
+
+    if (at != UART_TX || n != 1 || uart_full(&s->uart))
+        send_output(dev);
+    for (size_t i = 0; i < n; i++)
+        uart_write(&s->uart, (unsigned)(at + i), bytes[i]);
+    settle(dev, false);
+    return 0;
+}
+
+/* ---- Life ----------------------------------------------------------------------------------- */
+
+static int open_line(struct ob_device *dev)
+{
+    return line_open(dev, line_of(dev), ob_option(dev, "path"));
+}
+
+static int start(struct ob_device *dev)
+{
+    struct serial *s = ob_state(dev);
+
+    if (!uart_valid(&s->uart) || s->input_at > s->input_end || s->input_end > sizeof(s->input)) {
+        ob_error(dev, "the state that was handed over is not that of a serial port");
+        return -EINVAL;
+    }
+    if (s->uart.tx_count > 0) { /* the last process was waiting until its line took them */
+        ob_timer_set(dev, TIMER_OUTPUT, ob_now(dev));
+        s->output_waits = 1;
+    }
+    update_modem_lines(dev);
+    settle(dev, false);
+    return 0;
+}
+
+static void close_line(struct ob_device *dev)
+{
+    line_close(dev, line_of(dev));
+}
+
+static void reset(struct ob_device *dev, enum ob_reset kind)
+{
+    struct serial *s = ob_state(dev);
+
+    if (kind == OB_RESET_POWER_ON)
+        return; /* all zeros is right */
+    send_output(dev); /* what a system says last, it says before it resets */
+    uart_reset(&s->uart);
+    settle(dev, false);
+}
+
+static void irq_changed(struct ob_device *dev)
+{
+    settle(dev, false);
+}
+
+/* ---- What it is ----------------------------------------------------------------------------- */
+
+static const struct ob_option options[] = {
+    { "path", "pty|FILE|unix:PATH|-", "what the port is connected to", "pty", 0 },
+    { NULL, NULL, NULL, NULL, 0 },
+};
+
+static const struct ob_field fields[] = {
+    OB_INT(struct serial, uart.ier),
+    OB_INT(struct serial, uart.fcr),
+    OB_INT(struct serial, uart.lcr),
+    OB_INT(struct serial, uart.mcr),
+    OB_INT(struct serial, uart.msr),
+    OB_INT(struct serial, uart.scr),
+    OB_INT(struct serial, uart.dll),
+    OB_INT(struct serial, uart.dlm),
+    OB_INT(struct serial, uart.lines),
+    OB_INT(struct serial, uart.overrun),
+    OB_INT(struct serial, uart.timed_out),
+    OB_INT(struct serial, uart.thr_emptied),
+    OB_INT(struct serial, uart.rx_head),
+    OB_INT(struct serial, uart.rx_count),
+    OB_INT(struct serial, uart.tx_count),
+    OB_BYTES(struct serial, uart.rx),
+    OB_BYTES(struct serial, uart.rx_errors),
+    OB_BYTES(struct serial, uart.tx),
+    OB_INT(struct serial, output_waits),
+    OB_INT(struct serial, input_waits),
+    OB_INT(struct serial, input_at),
+    OB_INT(struct serial, input_end),
+    OB_BYTES(struct serial, input),
+    OB_END,
+};
+
+static const struct ob_plugin serial = {
+    .abi = OB_ABI,
+    .name = "serial",
+    .summary = "serial port: a 16550A on PCI",
+    .options = options,
+    .pci = { .vendor = 0x1b36, .device = 0x0002, .class_code = 0x070002, .revision = 1 },
+    .bar[0] = { .size = UART_REGISTERS,
+                .kind = OB_BAR_IO,
+                .read = read_registers,
+                .write = write_registers },
+    .irq.intx = true,
+    .state = { .size = sizeof(struct serial), .fields = fields, .version = 1 },
+    .private_size = sizeof(struct private),
+    .timers = TIMERS,
+    .open = open_line,
+    .start = start,
+    .close = close_line,
+    .reset = reset,
+    .timer = timer,
+    .irq_changed = irq_changed,
+};
+OB_PLUGIN(serial)
