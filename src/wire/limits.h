@@ -11,8 +11,8 @@
 /* The longest message we accept: data, its header, and room for JSON or capabilities. */
 #define WIRE_MAX_MESSAGE (WIRE_MAX_DATA + 4096u)
 
-/* What we advertise as max_msg_fds. */
-#define WIRE_MAX_FDS 32u
+/* What we advertise as max_msg_fds. QEMU refuses a server that says more. */
+#define WIRE_MAX_FDS 16u
 
 /* The longest VERSION message. It fits the smallest buffer that a UNIX socket can have. */
 #define WIRE_MAX_VERSION 4096u
