@@ -86,7 +86,7 @@ int ob_client_set_timeout(struct ob_client *c, unsigned ms);
  */
 int ob_client_set_spin(struct ob_client *c, unsigned us);
 
-/* What we tell the server that we take, before connecting: 1 to 32 and 1 to 65536, which are 32 and
+/* What we tell the server that we take, before connecting: 1 to 16 and 1 to 65536, which are 16 and
  * 65536 if this is never called. -EINVAL, -EISCONN. */
 int ob_client_set_limits(struct ob_client *c, uint32_t max_msg_fds, uint32_t max_data_xfer_size);
 

@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -177,8 +178,17 @@ struct ob_plugin {
     void (*reset)(struct ob_device *dev, enum ob_reset kind); /* put the state back to its start */
     void (*timer)(struct ob_device *dev, unsigned id);        /* the deadline of timer id passed */
     void (*dma_done)(struct ob_device *dev, unsigned slot, int error);
-    /* INTx or messages were switched on or off, or bus mastering was: look again at what to raise. */
+    /* Bus mastering was switched on or off: look again at what to raise, and at what waits. */
     void (*irq_changed)(struct ob_device *dev);
+    /* ob_memory_get() said -EBUSY, and now it may succeed, or find the memory gone. */
+    void (*memory_changed)(struct ob_device *dev);
+    /* Polling, see ob_poll_until(). pending() runs outside of steps: it looks and changes nothing;
+     * when it says true, work() runs in a step. */
+    bool (*pending)(struct ob_device *dev);
+    void (*work)(struct ob_device *dev);
+    /* A step of this device has become valid: the place to start what the step intends (say, to
+     * submit I/O). Runs outside of steps and must not change the state. */
+    void (*committed)(struct ob_device *dev);
 };
 
 /* Makes the plugin known, in a file that is loaded (./mine.so) as in one that is built in. */
@@ -250,6 +260,39 @@ void ob_timer_cancel(struct ob_device *dev, unsigned id);
  */
 int ob_dma_read(struct ob_device *dev, unsigned slot, uint64_t address, void *buf, size_t n);
 int ob_dma_write(struct ob_device *dev, unsigned slot, uint64_t address, const void *buf, size_t n);
+
+/*
+ * Guest memory at once, without a transfer: copies, if all of it is mapped. 0, or:
+ *   -EFAULT  not mapped for this access, or the client's file was truncated
+ *   -EPERM   bus mastering is off
+ *   -EREMOTE some of it can only be reached by ob_dma_read() and ob_dma_write(); nothing was copied
+ */
+int ob_memory_read(struct ob_device *dev, uint64_t address, void *buf, size_t n);
+int ob_memory_write(struct ob_device *dev, uint64_t address, const void *buf, size_t n);
+
+/*
+ * Guest memory by pointer, for I/O that goes on after the callback has returned. Fills in at most max
+ * pieces and returns their number; errors as above, and -E2BIG (more pieces than max), -EBUSY (the
+ * client takes memory back or resets the device, which waits for the I/O that is under way: start
+ * nothing new, memory_changed() will be called). access is OB_READ (the device reads the memory),
+ * OB_WRITE or both.
+ *
+ * Each range that was got must be put, with the same arguments. Until then neither an unmap of the
+ * memory nor a reset is acknowledged. A driver may change the bytes at any time. The pointers are this
+ * process's: a successor gets them anew.
+ */
+#define OB_READ 1u
+#define OB_WRITE 2u
+int ob_memory_get(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access,
+                  struct iovec *iov, int max);
+void ob_memory_put(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access);
+
+/* A pointer for a short look from pending(), which may not go through the copies above: valid until
+ * the next event of the loop, so ask again each time. NULL: not mapped in one piece. */
+const void *ob_memory_peek(struct ob_device *dev, uint64_t address, size_t n);
+
+/* Until this deadline (CLOCK_MONOTONIC ns) the loop does not sleep, and asks pending() in each turn. */
+void ob_poll_until(struct ob_device *dev, uint64_t deadline);
 
 /*
  * Backends. ready() runs in a step of its own when `fd` is ready for `events` (EPOLLIN, EPOLLOUT,

@@ -183,6 +183,43 @@ static void grow(struct memory_index *x, const struct memory_range *upper)
     store(x->root, false, item, 2);
 }
 
+/* Spreads a list evenly over the children `low` and `low + 1` of a parent. */
+static void spread(struct memory_index *x, union memory_node *parent, uint32_t low, bool leaf,
+                   const struct list *all)
+{
+    uint32_t half = all->count / 2;
+    const uint32_t *child = parent->inner.child + low;
+    store(memory_index_node(x, child[0]), leaf, all->item, half);
+    store(memory_index_node(x, child[1]), leaf, all->item + half, all->count - half);
+    parent->inner.key[low + 1] = all->item[half].start - 1;
+}
+
+/* A child of `parent` is too small for its list, by one. Has the child before or after it room? */
+static bool push_over(struct memory_index *x, union memory_node *parent, uint32_t slot, bool leaf,
+                      const struct list *list)
+{
+    const uint32_t *child = parent->inner.child;
+    struct list all = { 0 };
+    if (slot > 0) {
+        load(memory_index_node(x, child[slot - 1]), leaf, &all);
+        if (all.count < fan(leaf)) {
+            memcpy(all.item + all.count, list->item, list->count * sizeof(*list->item));
+            all.count += list->count;
+            spread(x, parent, slot - 1, leaf, &all);
+            return true;
+        }
+    }
+    if (slot + 1 < MEMORY_INNER && child[slot + 1] != 0) {
+        all = *list;
+        load(memory_index_node(x, child[slot + 1]), leaf, &all);
+        if (all.count < list->count + fan(leaf)) {
+            spread(x, parent, slot, leaf, &all);
+            return true;
+        }
+    }
+    return false;
+}
+
 void memory_index_insert(struct memory_index *x, const struct memory_range *r)
 {
     struct path path;
@@ -203,11 +240,15 @@ void memory_index_insert(struct memory_index *x, const struct memory_range *r)
             store(node, leaf, list.item, list.count);
             return;
         }
-        /* Regions often come in ascending order: then nearly full nodes are left, not half ones. An
-         * inner node must have two children, so that each child has a neighbour. */
         uint32_t keep = list.count - list.count / 2;
-        if (at == list.count - 1 && is_last(&path, level))
+        if (at == list.count - 1 && is_last(&path, level)) {
+            /* Regions often come in ascending order: then nearly full nodes are left, not half ones.
+             * An inner node must have two children, so that each child has a neighbour. */
             keep = leaf ? MEMORY_LEAF : MEMORY_INNER - 1;
+        } else if (level > 0 &&
+                   push_over(x, path.node[level - 1], path.slot[level - 1], leaf, &list)) {
+            return;
+        }
         uint32_t upper = node_new(x);
         store(node, leaf, list.item, keep);
         store(memory_index_node(x, upper), leaf, list.item + keep, list.count - keep);
@@ -220,23 +261,23 @@ void memory_index_insert(struct memory_index *x, const struct memory_range *r)
 }
 
 /* The children `low` and `low + 1` of a parent become one, if one can hold all, or share evenly. */
-static void join(struct memory_index *x, struct list *parent, uint32_t low, bool leaf)
+static void join(struct memory_index *x, union memory_node *parent, uint32_t low, bool leaf)
 {
-    uint32_t right = (uint32_t)parent->item[low + 1].word;
-    union memory_node *left = memory_index_node(x, (uint32_t)parent->item[low].word);
-    struct list list = { 0 };
-    load(left, leaf, &list);
-    load(memory_index_node(x, right), leaf, &list);
-    if (list.count <= fan(leaf)) {
-        store(left, leaf, list.item, list.count);
-        list_remove(parent, low + 1);
-        node_free(x, right);
+    uint32_t left = parent->inner.child[low];
+    uint32_t right = parent->inner.child[low + 1];
+    struct list all = { 0 };
+    load(memory_index_node(x, left), leaf, &all);
+    load(memory_index_node(x, right), leaf, &all);
+    if (all.count > fan(leaf)) {
+        spread(x, parent, low, leaf, &all);
         return;
     }
-    uint32_t half = list.count / 2;
-    store(left, leaf, list.item, half);
-    store(memory_index_node(x, right), leaf, list.item + half, list.count - half);
-    parent->item[low + 1].start = list.item[half].start;
+    store(memory_index_node(x, left), leaf, all.item, all.count);
+    node_free(x, right);
+    all.count = 0;
+    load(parent, false, &all);
+    list_remove(&all, low + 1);
+    store(parent, false, all.item, all.count);
 }
 
 void memory_index_erase(struct memory_index *x, uint64_t start)
@@ -254,10 +295,9 @@ void memory_index_erase(struct memory_index *x, uint64_t start)
     while (level > 0 && list.count < fan(level == x->height) / 2) {
         level--;
         uint32_t slot = path.slot[level];
+        join(x, path.node[level], slot > 0 ? slot - 1 : 0, level + 1 == x->height);
         list.count = 0;
         load(path.node[level], false, &list);
-        join(x, &list, slot > 0 ? slot - 1 : 0, level + 1 == x->height);
-        store(path.node[level], false, list.item, list.count);
     }
     while (x->height > 0 && x->root->inner.child[1] == 0) {
         uint32_t line = (uint32_t)(((uint8_t *)x->root - x->pool) / 64);

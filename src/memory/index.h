@@ -115,11 +115,9 @@ static inline uint32_t memory_inner_slot(const union memory_node *node, uint64_t
 static inline uint32_t memory_leaf_slot(const union memory_node *node, uint64_t address)
 {
     const uint64_t *key = node->leaf.key;
-    uint32_t low = (uint32_t)(key[1] < address) + (uint32_t)(key[2] < address) +
-                   (uint32_t)(key[3] < address);
-    uint32_t high = (uint32_t)(key[4] < address) + (uint32_t)(key[5] < address) +
-                    (uint32_t)(key[6] < address) + (uint32_t)(key[7] < address);
-    return low + high;
+    uint32_t at = 2u * ((uint32_t)(key[2] < address) + (uint32_t)(key[4] < address) +
+                        (uint32_t)(key[6] < address));
+    return at + (uint32_t)(key[at + 1] < address);
 }
 
 /* The region that holds the address, or false. */
