@@ -2,9 +2,9 @@
  * kvm.c - does KVM work here?
  *
  * That /dev/kvm opens says little: there are hosts, virtual machines themselves, where a guest's
- * firmware runs and its kernel hangs. Seen on one: in 64-bit mode KVM cannot deliver a breakpoint to
- * a stack that it has not mapped yet, and every Linux needs that. So a guest of a few instructions
- * does just this, in a child that can be killed.
+ * firmware runs and its kernel hangs. Seen on one: ring 0 in 64-bit mode cannot run a breakpoint,
+ * which Linux uses to patch itself. So a guest of a few instructions does just this, in a child that
+ * can be killed.
  */
 #include "vm/qemu.h"
 #include <fcntl.h>
@@ -69,9 +69,10 @@ static int enter_long_mode(int vcpu)
 
 static int make_vcpu(int kvm, int vm)
 {
-    struct {
+    /* A header, and room for entries behind it. */
+    union {
         struct kvm_cpuid2 head;
-        struct kvm_cpuid_entry2 entries[256];
+        uint8_t bytes[sizeof(struct kvm_cpuid2) + 256 * sizeof(struct kvm_cpuid_entry2)];
     } cpuid = { .head.nent = 256 };
     uint8_t *memory = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
                            -1, 0);

@@ -25,7 +25,7 @@ bool vm_parse_qemu_version(const char *text, unsigned *major, unsigned *minor);
  * the reason in `why`: $OUTBOARD_ACCEL is neither. */
 const char *vm_accelerator(char why[VM_WHY_SIZE]);
 
-/* Does /dev/kvm run a guest, however small? Takes a few ms, or 2 s where a guest hangs. */
+/* Does /dev/kvm run a small guest as it should? Takes a few ms, or 2 s where a guest hangs. */
 bool vm_kvm_works(void);
 
 #endif
