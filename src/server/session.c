@@ -276,8 +276,8 @@ int server_attach(struct ob_device *dev, int sock)
         return ret;
     }
     server_step_begin(dev);
-    server_touch(dev, dev->session, sizeof *dev->session);
-    memset(dev->session, 0, sizeof *dev->session);
+    server_touch(dev, dev->session, SHARED_SESSION_OWN);
+    memset(dev->session, 0, SHARED_SESSION_OWN);
     dev->session->connected = 1;
     server_step_end(dev, 0, 0);
     return 0;
@@ -297,8 +297,8 @@ void server_disconnect(struct ob_device *dev, const char *why)
     server_step_begin(dev);
     dma_unmap_all(dev);
     irq_release(dev);
-    server_touch(dev, dev->session, sizeof *dev->session);
-    memset(dev->session, 0, sizeof *dev->session);
+    server_touch(dev, dev->session, SHARED_SESSION_OWN);
+    memset(dev->session, 0, SHARED_SESSION_OWN);
     server_step_end(dev, 0, 0);
     dma_fail_all(dev);
     if (dev->keeping)

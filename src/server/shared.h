@@ -12,6 +12,7 @@
 #include "wire/version.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum shared_part {
@@ -51,13 +52,14 @@ struct shared_session {
     uint32_t regions; /* DMA regions in the table */
     uint32_t regions_end; /* one more than the highest number in use */
 
-    /* Counters, for people. */
+    /* Counters, for people. They stay when a client goes, and count what all of them had. */
     uint64_t messages;
     uint64_t errors;
     uint64_t interrupts;
     uint64_t bytes_in;
     uint64_t bytes_out;
 };
+#define SHARED_SESSION_OWN offsetof(struct shared_session, messages) /* bytes that end with a client */
 
 /* Interrupts are numbered through: INTx, then MSI, MSI-X, ERR, REQ. */
 #define IRQ_INTX 0u

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -126,6 +127,15 @@ static void tell_ready(int fd)
     close(fd);
 }
 
+static void log_totals(struct ob_device *dev)
+{
+    const struct shared_session *s = dev->session;
+
+    ob_debug(dev, "served %" PRIu64 " messages, %" PRIu64 " interrupts, %" PRIu64 " errors, %" PRIu64
+                  " bytes in, %" PRIu64 " bytes out",
+             s->messages, s->interrupts, s->errors, s->bytes_in, s->bytes_out);
+}
+
 static int serve(struct worker *w, const struct worker_settings *settings, int door)
 {
     struct served *served = &w->served;
@@ -151,6 +161,7 @@ static int serve(struct worker *w, const struct worker_settings *settings, int d
             break;
     }
     lobby_close(&served->lobby);
+    log_totals(served->dev);
     server_device_free(served->dev);
     return 0;
 }
