@@ -146,7 +146,7 @@ bool memory_index_floor(const struct memory_index *x, uint64_t address, struct m
     *r = list.item[path.slot[level]];
     if (r->size > 0 && r->start <= address)
         return true;
-    /* The leaf's first region starts above: it is the last one of the leaf before, if there is one. */
+    /* The leaf's first region starts above: it is the last one of the leaf before, if any. */
     do {
         if (level-- == 0)
             return false;
@@ -242,8 +242,8 @@ void memory_index_insert(struct memory_index *x, const struct memory_range *r)
         }
         uint32_t keep = list.count - list.count / 2;
         if (at == list.count - 1 && is_last(&path, level)) {
-            /* Regions often come in ascending order: then nearly full nodes are left, not half ones.
-             * An inner node must have two children, so that each child has a neighbour. */
+            /* Regions often come in ascending order: then full nodes are left behind, not half
+             * ones. An inner node must have two children, so that each child has a neighbour. */
             keep = leaf ? MEMORY_LEAF : MEMORY_INNER - 1;
         } else if (level > 0 &&
                    push_over(x, path.node[level - 1], path.slot[level - 1], leaf, &list)) {

@@ -2,8 +2,8 @@
  * index.h - the regions in the order of their addresses: a B+-tree in cache lines.
  *
  * With 65,000 regions a lookup costs what it misses in the caches, so the tree is dense: a region
- * takes 24 bytes, and a node of either kind three lines of 64 bytes. An inner node has 16 children; a
- * leaf has 8 regions: one line of addresses, two of what an access needs to know.
+ * takes 24 bytes, and a node of either kind three lines of 64 bytes. An inner node has 16 children;
+ * a leaf has 8 regions: one line of addresses, two of what an access needs to know.
  *
  * The regions must not overlap, which the caller makes sure of. Nothing is allocated after
  * memory_index_init(). One thread at a time.
@@ -101,7 +101,7 @@ static inline union memory_node *memory_index_node(const struct memory_index *x,
     return (union memory_node *)(void *)(x->pool + (size_t)line * 64);
 }
 
-/* Which entry to look at for an address. Comparisons without branches: nothing could predict them. */
+/* Which entry to look at for an address: without branches, as nothing could predict them. */
 static inline uint32_t memory_inner_slot(const union memory_node *node, uint64_t address)
 {
     const uint64_t *key = node->inner.key;

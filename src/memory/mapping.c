@@ -9,10 +9,10 @@
 #include <sys/mman.h>
 
 /*
- * The handler may run at any time in any thread, so the table is never moved or freed. Entries below
- * `touched` are in use or on the free list, a stack without a lock: its head is the index + 1 of the
- * first spare entry in the low half, and a number in the high half that changes with each operation,
- * lest a head that came back be taken for one that never left.
+ * The handler may run at any time in any thread, so the table is never moved or freed. Entries
+ * below `touched` are in use or on the free list, a stack without a lock: its head is the index + 1
+ * of the first spare entry in the low half, and a number in the high half that changes with each
+ * operation, lest a head that came back be taken for one that never left.
  */
 static struct memory_mapping table[MEMORY_MAPPINGS_MAX];
 static _Atomic uint32_t touched;
@@ -59,7 +59,8 @@ static struct memory_mapping *table_find(uintptr_t address)
     for (uint32_t i = 0; i < n; i++) {
         uintptr_t start = atomic_load(&table[i].start);
         uintptr_t end = atomic_load(&table[i].end);
-        if (start != 0 && start <= address && address < end && atomic_load(&table[i].start) == start)
+        if (start != 0 && start <= address && address < end &&
+            atomic_load(&table[i].start) == start)
             return &table[i];
     }
     return NULL;
@@ -72,9 +73,9 @@ static bool put_zeros(uintptr_t start, size_t length, int prot)
 }
 
 /*
- * Puts zeros over the whole mapping: no access to it will succeed any more, one replacement needs no
- * further mapping where a hole would need two, and the next lost page does not fault again. If the
- * kernel does not commit to so much memory, the page alone has to do.
+ * Puts zeros over the whole mapping: no access to it will succeed any more, one replacement needs
+ * no further mapping where a hole would need two, and the next lost page does not fault again. If
+ * the kernel does not commit to so much memory, the page alone has to do.
  */
 static bool repair(struct memory_mapping *m, uintptr_t address)
 {

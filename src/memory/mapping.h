@@ -4,8 +4,8 @@
  * An access to a page that the file no longer has raises SIGBUS. Mappings made here survive it: a
  * handler puts zeros in their place, for the whole of the mapping, and marks it broken. It is
  * installed for the process when the first mapping is made, finds mappings of all threads without a
- * lock, and passes other faults on to the handler that was there before. A program that installs its
- * own SIGBUS handler later must call the one that it replaces.
+ * lock, and passes other faults on to the handler that was there before. A program that installs
+ * its own SIGBUS handler later must call the one that it replaces.
  *
  * The handler calls mmap(), which a sandbox must allow.
  *
@@ -37,9 +37,9 @@ struct memory_mapping {
 extern _Atomic uint32_t memory_mappings_broken;
 
 /*
- * Maps [offset, offset + length) of fd, shared, with PROT_READ or PROT_READ | PROT_WRITE. Offset and
- * length are multiples of `page`. -ENOSPC: the kernel or the address space has no room for it, or
- * MEMORY_MAPPINGS_MAX; -EACCES: the file does not allow this access; -EINVAL: cannot be mapped.
+ * Maps [offset, offset + length) of fd, shared, with PROT_READ or PROT_READ | PROT_WRITE. Offset
+ * and length are multiples of `page`. -ENOSPC: the kernel or the address space has no room for it,
+ * or MEMORY_MAPPINGS_MAX; -EACCES: the file does not allow this access; -EINVAL: cannot be mapped.
  */
 int memory_mapping_new(int fd, uint64_t offset, uint64_t length, uint32_t page, int prot,
                        struct memory_mapping **mapping);

@@ -78,12 +78,12 @@ int memory_file_fd(const struct memory *m, uint32_t file)
 int memory_map(struct memory *m, uint32_t id, const struct memory_region *r)
 {
     struct memory_file *file = memory_files_get(&m->files, r->file);
-    if (id >= m->max || m->owner[id].used || r->size == 0 || r->address + (r->size - 1) < r->address ||
-        (r->flags & ~(MEMORY_READ | MEMORY_WRITE)) || (!file && r->file != MEMORY_NO_FILE) ||
+    uint64_t last = r->address + (r->size - 1);
+    if (r->size == 0 || last < r->address || (r->flags & ~(MEMORY_READ | MEMORY_WRITE)) ||
+        id >= m->max || m->owner[id].used || (!file && r->file != MEMORY_NO_FILE) ||
         (file && ((r->offset & m->page_mask) || r->offset + r->size < r->offset)))
         return -EINVAL;
 
-    uint64_t last = r->address + (r->size - 1);
     struct memory_range below;
     if (memory_index_floor(&m->index, last, &below) && below.start + (below.size - 1) >= r->address)
         return -EEXIST;
@@ -171,8 +171,9 @@ piece_at(struct memory *m, uint64_t address, uint64_t n, unsigned need, struct m
 }
 
 /* The pieces after the first, which ends before the range does. */
-static __attribute__((noinline)) int more_pieces(struct memory *m, uint64_t address, uint64_t n,
-                                                 unsigned need, struct memory_piece *pieces, int max)
+static __attribute__((noinline)) int
+more_pieces(struct memory *m, uint64_t address, uint64_t n, unsigned need,
+            struct memory_piece *pieces, int max)
 {
     if (address + (n - 1) < address)
         return -EFAULT;
@@ -239,8 +240,8 @@ static inline int reach(struct memory *m, uint64_t address, uint64_t n, unsigned
 }
 
 /* Copies to `in` (need: MEMORY_READ) or from `out` (MEMORY_WRITE), n > 0. */
-static inline int copy(struct memory *m, uint64_t address, uint8_t *in, const uint8_t *out, size_t n,
-                       unsigned need)
+static inline int copy(struct memory *m, uint64_t address, uint8_t *in, const uint8_t *out,
+                       size_t n, unsigned need)
 {
     struct memory_piece piece;
     int error = reach(m, address, n, need, &piece);
