@@ -70,6 +70,13 @@ struct ob_device {
     uint16_t config_size;
     uint16_t cap_msi, cap_msix, cap_express; /* offsets in config space, 0: none */
     struct memory *memory;
+    uint32_t *pins;     /* of each region, see guest.h */
+    uint64_t pin_count; /* of all */
+    bool quiesce;       /* a message waits for pins to go; nothing new is pinned */
+    bool refused;       /* somebody wanted to pin meanwhile */
+    bool resume;        /* a pin has gone: try the message again */
+    bool draining;      /* the client has gone, its memory is still pinned */
+    uint64_t poll_until; /* CLOCK_MONOTONIC ns, 0: no polling */
     struct id_pool region_ids;
     struct id_pool file_ids;
     int irq_fd[IRQ_COUNT];    /* eventfds to signal, -1: none */
@@ -135,6 +142,9 @@ void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply);
 /* CLOCK_MONOTONIC ns of the next timer, UINT64_MAX: none; and what to do when it has passed. */
 uint64_t server_next_deadline(const struct ob_device *dev);
 void server_run_timers(struct ob_device *dev, uint64_t now);
+
+/* While the device polls: looks a while, and works if there is something. */
+void server_poll(struct ob_device *dev, uint64_t now);
 
 /* After steps that no message began: sends what they left for the client, and goes on with transfers. */
 void server_push(struct ob_device *dev);

@@ -80,6 +80,10 @@ static int run_command(struct ob_device *dev, const uint8_t *bytes, size_t n, st
         error = -EMFILE;
     if (!error)
         error = serve(dev, &m, fds, &reply);
+    if (error == -EINPROGRESS) {
+        step_cancel(&dev->block);
+        return error;
+    }
     if (error) {
         step_cancel(&dev->block);
         dev->state_kept = false;
@@ -113,10 +117,12 @@ int dispatch(struct ob_device *dev, const uint8_t *bytes, size_t n, struct wire_
     struct vfio_user_header header;
 
     memcpy(&header, bytes, sizeof header);
-    dev->session->messages++;
-    dev->session->bytes_in += n;
     server_step_begin(dev);
     int ret = wire_is_reply(&header) ? run_reply(dev, bytes, n) : run_command(dev, bytes, n, fds);
+    if (ret == -EINPROGRESS)
+        return ret;
+    dev->session->messages++;
+    dev->session->bytes_in += n;
     wire_fds_close(fds);
     return ret;
 }

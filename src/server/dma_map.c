@@ -2,6 +2,7 @@
  * dma_map.c - the table of DMA regions in the block, and the memory floor that is made from it.
  */
 #include "server/dma.h"
+#include "server/guest.h"
 #include "server/log.h"
 
 #include <string.h>
@@ -100,7 +101,10 @@ int dma_unmap(struct ob_device *dev, const struct wire_message *m, struct reply 
 {
     memcpy(reply->body, &m->unmap, sizeof m->unmap);
     reply->size = sizeof m->unmap;
-    if (m->unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL) {
+    bool all = m->unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL;
+    if (all ? guest_all_pinned(dev) : guest_pinned(dev, m->unmap.address))
+        return -EINPROGRESS;
+    if (all) {
         dma_unmap_all(dev);
         return 0;
     }

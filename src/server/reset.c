@@ -4,6 +4,7 @@
 #include "server/reset.h"
 #include "server/config.h"
 #include "server/dma.h"
+#include "server/guest.h"
 #include "server/irq.h"
 
 static void reset(struct ob_device *dev, enum ob_reset kind)
@@ -20,6 +21,8 @@ static void reset(struct ob_device *dev, enum ob_reset kind)
 
 int server_reset(struct ob_device *dev)
 {
+    if (guest_all_pinned(dev))
+        return -EINPROGRESS;
     reset(dev, OB_RESET_DEVICE);
     return 0;
 }

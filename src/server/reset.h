@@ -6,7 +6,7 @@
 
 #include "server/device.h"
 
-int server_reset(struct ob_device *dev);
+int server_reset(struct ob_device *dev); /* 0, or -EINPROGRESS: I/O is under way, again later */
 void server_power_on(struct ob_device *dev); /* a new device: the block is zero */
 
 #endif

@@ -1,0 +1,113 @@
+/*
+ * guest.c - a device's look at guest memory, and its pins.
+ */
+#include "server/guest.h"
+#include "server/config.h"
+
+static unsigned rights(unsigned access)
+{
+    return (access & OB_READ ? MEMORY_READ : 0) | (access & OB_WRITE ? MEMORY_WRITE : 0);
+}
+
+int ob_memory_read(struct ob_device *dev, uint64_t address, void *buf, size_t n)
+{
+    return config_bus_master(dev) ? memory_read(dev->memory, address, buf, n) : -EPERM;
+}
+
+int ob_memory_write(struct ob_device *dev, uint64_t address, const void *buf, size_t n)
+{
+    return config_bus_master(dev) ? memory_write(dev->memory, address, buf, n) : -EPERM;
+}
+
+const void *ob_memory_peek(struct ob_device *dev, uint64_t address, size_t n)
+{
+    struct memory_piece piece;
+    if (!config_bus_master(dev) ||
+        memory_translate(dev->memory, address, n, MEMORY_READ, &piece, 1) != 1)
+        return NULL;
+    return piece.base;
+}
+
+#define PIECES 64
+
+/* Pins or releases the regions of a range, PIECES at a time. */
+static void pin(struct ob_device *dev, const struct memory_piece *pieces, int n, int change)
+{
+    for (int i = 0; i < n; i++)
+        dev->pins[pieces[i].id] += (uint32_t)change;
+    dev->pin_count += (uint64_t)(int64_t)(n * change);
+}
+
+int ob_memory_get(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access,
+                  struct iovec *iov, int max)
+{
+    struct memory_piece pieces[PIECES];
+
+    if (!config_bus_master(dev))
+        return -EPERM;
+    if (dev->quiesce) {
+        dev->refused = true;
+        return -EBUSY;
+    }
+    int count = memory_translate(dev->memory, address, n, rights(access), pieces,
+                                 max < PIECES ? max : PIECES);
+    if (count < 0)
+        return count;
+    int ret = memory_check(dev->memory, pieces, count);
+    if (ret < 0)
+        return ret;
+    for (int i = 0; i < count; i++) {
+        if (!pieces[i].base)
+            return -EREMOTE;
+        iov[i] = (struct iovec){ pieces[i].base, pieces[i].size };
+    }
+    pin(dev, pieces, count, 1);
+    return count;
+}
+
+void ob_memory_put(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access)
+{
+    struct memory_piece pieces[PIECES];
+
+    /* What was translated once still is: it was pinned. */
+    int count = memory_translate(dev->memory, address, n, rights(access), pieces, PIECES);
+    if (count < 0)
+        return;
+    if (access & OB_WRITE)
+        memory_written(dev->memory, address, n);
+    pin(dev, pieces, count, -1);
+    if (dev->quiesce)
+        dev->resume = true; /* the message that waits is tried again when this step is done */
+}
+
+bool guest_all_pinned(struct ob_device *dev)
+{
+    dev->quiesce = dev->pin_count != 0;
+    return dev->quiesce;
+}
+
+bool guest_pinned(struct ob_device *dev, uint64_t address)
+{
+    struct memory_piece piece;
+
+    if (!dev->pin_count)
+        return dev->quiesce = false;
+    /* An unmap names exactly one region, so its first byte tells which. */
+    int n = memory_translate(dev->memory, address, 1, 0, &piece, 1);
+    dev->quiesce = n == 1 && dev->pins[piece.id];
+    return dev->quiesce;
+}
+
+void guest_released(struct ob_device *dev)
+{
+    dev->quiesce = dev->resume = false;
+    if (!dev->refused)
+        return;
+    dev->refused = false;
+    if (!dev->plugin->memory_changed)
+        return;
+    server_step_begin(dev);
+    server_enter(dev);
+    dev->plugin->memory_changed(dev);
+    server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+}

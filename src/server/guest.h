@@ -1,0 +1,21 @@
+/*
+ * guest.h - guest memory that the device holds by pointer, and messages that have to wait for it.
+ *
+ * While a range is pinned, no region that it lies in is unmapped and no reset is acknowledged: the
+ * message waits at the head of the stream, the device may start nothing new (-EBUSY), and the last
+ * put lets the message run.
+ */
+#ifndef SERVER_GUEST_H
+#define SERVER_GUEST_H
+
+#include "server/device.h"
+
+/* Must the unmap of the region at this address, or a reset (guest_all_pinned), wait? If so, nothing new
+ * is pinned from now on, until guest_released(). */
+bool guest_pinned(struct ob_device *dev, uint64_t address);
+bool guest_all_pinned(struct ob_device *dev);
+
+/* The message that waited has been run (or its client is gone): the device may go on. In no step. */
+void guest_released(struct ob_device *dev);
+
+#endif
