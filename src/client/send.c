@@ -11,7 +11,7 @@
 
 /* A message on its way. */
 struct outgoing {
-    struct iovec iov[2];
+    struct iovec iov[3];
     int first, end; /* of iov, what is still to be sent */
     const int *fds;
     unsigned nfds;
@@ -103,15 +103,16 @@ static void send_answer(struct ob_client *c, bool reader)
     struct wire_message m = { .header = a.command };
     m.header.flags = VFIO_USER_FLAG_TYPE_REPLY;
     m.dma = (struct vfio_user_dma_access){ .address = a.address, .count = a.count };
-    struct outgoing o = { .end = 2,
-                          .iov = { { &m, sizeof m.header + sizeof m.dma }, { c->out, data } } };
+    struct outgoing o = {
+        .end = 3,
+        .iov = { { &m.header, sizeof m.header }, { &m.dma, sizeof m.dma }, { c->out, data } }
+    };
     if (a.error) {
         m.header.flags |= VFIO_USER_FLAG_ERROR;
         m.header.error = (uint32_t)a.error;
         o.end = 1;
-        o.iov[0].iov_len = sizeof m.header;
     }
-    m.header.size = (uint32_t)(o.iov[0].iov_len + (o.end > 1 ? data : 0));
+    m.header.size = (uint32_t)(sizeof m.header + (a.error ? 0 : sizeof m.dma + data));
 
     uint64_t deadline = client_deadline(c);
     pthread_mutex_unlock(&c->lock);
@@ -148,11 +149,13 @@ void client_answer(struct ob_client *c)
 int client_send(struct ob_client *c, struct call *call, uint64_t deadline)
 {
     struct vfio_user_header *h = &call->request.header;
-    struct outgoing o = { .end = call->data_size ? 2 : 1,
+    void *fixed = &call->request.version; /* any member of the union */
+    struct outgoing o = { .iov = { { h, sizeof *h },
+                                   { fixed, call->fixed },
+                                   { (void *)(uintptr_t)call->data, call->data_size } },
+                          .end = 3,
                           .fds = call->fds,
-                          .nfds = call->nfds,
-                          .iov = { { &call->request, sizeof *h + call->fixed },
-                                   { (void *)(uintptr_t)call->data, call->data_size } } };
+                          .nfds = call->nfds };
 
     while (c->sending && !c->failed) {
         c->senders++;
@@ -163,7 +166,7 @@ int client_send(struct ob_client *c, struct call *call, uint64_t deadline)
     }
     if (c->failed)
         return c->failed;
-    h->size = (uint32_t)(o.iov[0].iov_len + call->data_size);
+    h->size = (uint32_t)(sizeof *h + call->fixed + call->data_size);
     c->sending = true;
     pthread_mutex_unlock(&c->lock);
     int ret = push(c, &o, deadline, false);
