@@ -268,10 +268,9 @@ int facts_print_json(FILE *out, const struct facts *f)
     if (f->config.size)
         put(&b, o, "config", config_space(&b, f));
 
-    const char *text = b.failed ? NULL
-                                : json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY |
-                                                                        JSON_C_TO_STRING_SPACED |
-                                                                        JSON_C_TO_STRING_NOSLASHESCAPE);
+    const int style =
+        JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE;
+    const char *text = b.failed ? NULL : json_object_to_json_string_ext(o, style);
     if (text)
         fprintf(out, "%s\n", text);
     json_object_put(o);

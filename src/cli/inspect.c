@@ -18,8 +18,8 @@ static const struct cli_option options[] = {
 static const struct cli_command command = {
     .name = "inspect",
     .usage = "SOCKET [--json]",
-    .summary = "Shows what a vfio-user server offers: its limits, regions, interrupts, config space\n"
-               "as `lspci -vvv` prints it, and whether it can migrate",
+    .summary = "Show what a vfio-user server offers: its limits, regions, interrupts, config\n"
+               "space as `lspci -vvv` prints it, and whether it can migrate",
     .options = options,
     .more = "The server must have no other client. Nothing of the device is changed.\n",
 };
@@ -71,7 +71,8 @@ static int read_config(struct ob_client *client, struct facts *f)
         size = CONFIG_EXTENDED_SIZE;
     while (f->config.size + 4 <= size) {
         uint32_t at = f->config.size;
-        int error = ob_client_read(client, VFIO_PCI_CONFIG_REGION_INDEX, at, f->config.bytes + at, 4);
+        uint8_t *bytes = f->config.bytes + at;
+        int error = ob_client_read(client, VFIO_PCI_CONFIG_REGION_INDEX, at, bytes, 4);
         if (error)
             return refused(error) ? 0 : error;
         f->config.size += 4;

@@ -1,7 +1,7 @@
 /*
  * options.h - the words of a command line, its help text, and its errors, the same in all commands.
  *
- * Options are long: --name, --name=VALUE or --name VALUE. `--` ends them: what follows are operands.
+ * Options are long: --name, --name=VALUE or --name VALUE. `--` ends them: operands follow.
  * Nothing here allocates; all strings stay the caller's. For one thread.
  */
 #ifndef CLI_OPTIONS_H

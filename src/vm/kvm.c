@@ -3,8 +3,8 @@
  *
  * That /dev/kvm opens says little: there are hosts, virtual machines themselves, where a guest's
  * firmware runs and its kernel hangs. Seen on one: ring 0 in 64-bit mode cannot run a breakpoint,
- * which Linux uses to patch itself. So a guest of a few instructions does just this, in a child that
- * can be killed.
+ * which Linux uses to patch itself. So a guest of a few instructions does just this, in a child
+ * that can be killed.
  */
 #include "vm/qemu.h"
 #include <fcntl.h>

@@ -111,8 +111,8 @@ int vm_check_qemu(const char *path, char why[VM_WHY_SIZE])
     if (major > VM_QEMU_MAJOR || (major == VM_QEMU_MAJOR && minor >= VM_QEMU_MINOR))
         return 0;
     snprintf(why, VM_WHY_SIZE,
-             "%.200s: QEMU %u.%u is too old, %d.%d or newer is needed (OUTBOARD_QEMU names another)",
-             path, major, minor, VM_QEMU_MAJOR, VM_QEMU_MINOR);
+             "%.200s: QEMU %u.%u is too old, %d.%d or newer is needed (set OUTBOARD_QEMU)", path,
+             major, minor, VM_QEMU_MAJOR, VM_QEMU_MINOR);
     return -ENOTSUP;
 }
 

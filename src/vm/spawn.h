@@ -17,8 +17,8 @@ struct vm_spawn {
 };
 
 /*
- * Starts argv (word[0] is looked for on PATH). The child gets SIGTERM when the caller's thread ends,
- * however it ends. Its pid, or a negative errno, also for a program that cannot be executed.
+ * Starts argv (word[0] is looked for on PATH). The child gets SIGTERM when the caller's thread
+ * ends, however it ends. Its pid, or a negative errno, also for a program that cannot be executed.
  */
 pid_t vm_spawn(const struct argv *argv, struct vm_spawn how);
 

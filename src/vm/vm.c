@@ -31,7 +31,7 @@ static int __attribute__((format(printf, 3, 4))) wrong(char why[VM_WHY_SIZE], in
     return error;
 }
 
-/* Cuts the next word off *rest, in place; NULL when there is none. ",," is a comma inside a word. */
+/* Cuts the next word off *rest, in place; NULL when there is none. ",," is a comma in a word. */
 static char *next_word(char **rest)
 {
     char *word = *rest;

@@ -38,7 +38,7 @@ struct vm {
     unsigned qemu_args_count;
 };
 
-/* A letter, then letters, digits, '.', '_' and '-': what may name a VM, a device and a file alike. */
+/* A letter, then letters, digits, '.', '_' and '-': what may name a VM, a device and a file. */
 bool vm_is_name(const char *text);
 
 /*

@@ -1,8 +1,8 @@
 /*
  * config.h - a copy of a device's PCI config space, and what is found in it.
  *
- * The bytes come from a peer and may be anything: all access is bounded by `size`, and every chain of
- * capabilities ends. Offsets and sizes are in bytes. Nothing here allocates or fails.
+ * The bytes come from a peer and may be anything: all access is bounded by `size`, and every chain
+ * of capabilities ends. Offsets and sizes are in bytes. Nothing here allocates or fails.
  * Sections are those of the PCI Local Bus Specification 3.0 and PCI Express Base Specification 4.0.
  */
 #ifndef LSPCI_CONFIG_H
@@ -31,10 +31,10 @@ struct config_capability {
     uint16_t id;
     uint8_t version;   /* of an extended one; 0 otherwise */
     bool extended;     /* from the chain at 0x100 */
-    const char *fault; /* why its chain ends here ("chain looped"), or NULL; id means nothing then */
+    const char *fault; /* why its chain ends here ("chain looped"), without an id; or NULL */
 };
 
-/* A capability takes at least 4 bytes, and each place is visited once; a chain may end in a fault. */
+/* Each takes at least 4 bytes, and no place is visited twice; a chain may end in a fault. */
 #define CONFIG_MAX_CAPABILITIES ((CONFIG_EXTENDED_SIZE - 64) / 4 + 2)
 
 struct config_capabilities {

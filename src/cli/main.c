@@ -1,0 +1,50 @@
+/*
+ * main.c - the program `outboard`: finds the command, and runs it.
+ */
+#include "cli/cli.h"
+#include "cli/options.h"
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    { "serve", cli_serve, "serve a device to a VMM or any other client" },
+    { "inspect", cli_inspect, "show what a server offers" },
+    { "run", cli_run, "run a virtual machine with its devices" },
+};
+enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static void help(void)
+{
+    printf("Usage: outboard COMMAND ...\n"
+           "\n"
+           "Virtual machine devices in processes of their own, over vfio-user.\n"
+           "\n");
+    for (int i = 0; i < COMMANDS; i++)
+        printf("  %-10s %s\n", commands[i].name, commands[i].summary);
+    printf("\n"
+           "outboard COMMAND --help tells about one, and so does `man outboard-COMMAND`.\n"
+           "outboard --version tells which outboard this is.\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return cli_usage(NULL, "which command?");
+    const char *word = argv[1];
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+        help();
+        return CLI_OK;
+    }
+    if (strcmp(word, "--version") == 0) {
+        printf("outboard %s\n", OUTBOARD_VERSION);
+        return CLI_OK;
+    }
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(word, commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    return cli_usage(NULL, "%s: no such command", word);
+}
