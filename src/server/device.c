@@ -117,6 +117,8 @@ static int allocate(struct ob_device *dev)
 {
     if (dev->plugin->private_size && !(dev->private = calloc(1, dev->plugin->private_size)))
         return -ENOMEM;
+    if (!(dev->pins = calloc(WIRE_MAX_DMA_MAPS, sizeof *dev->pins)))
+        return -ENOMEM;
     if (ids_init(&dev->region_ids, WIRE_MAX_DMA_MAPS) < 0 ||
         ids_init(&dev->file_ids, WIRE_MAX_DMA_MAPS + 1) < 0)
         return -ENOMEM;
@@ -146,6 +148,8 @@ static int recover(struct ob_device *dev, const struct effect_counts *dead)
         ret = irq_recover(dev);
     if (ret == 0 && dev->session->connected)
         ret = server_recover_session(dev, already + moved);
+    else if (ret == 0)
+        server_recover_drained(dev);
     return ret;
 }
 
@@ -255,6 +259,7 @@ void server_device_free(struct ob_device *dev)
     free(dev->region_ids.free);
     free(dev->file_ids.free);
     free(dev->config_mask);
+    free(dev->pins);
     free(dev->private);
     free(dev);
 }

@@ -155,6 +155,7 @@ void server_collect_watches(struct ob_device *dev, bool all);
 /* For a successor: the connection and how far its stream has come, `sent` bytes of output having left
  * (0 or -errno); then, once the device has started, whatever waits. */
 int server_recover_session(struct ob_device *dev, uint64_t sent);
+void server_recover_drained(struct ob_device *dev); /* there was no client, or not any more */
 void server_resume(struct ob_device *dev);
 
 /* A client has come (socket taken over; its VERSION message has not been read yet). */

@@ -19,6 +19,7 @@
 #include "server/device.h"
 #include "server/dispatch.h"
 #include "server/dma.h"
+#include "server/guest.h"
 #include "server/irq.h"
 #include "server/log.h"
 
@@ -30,7 +31,7 @@
 
 bool server_busy(const struct ob_device *dev)
 {
-    return dev->connection.fd >= 0;
+    return dev->connection.fd >= 0 || dev->draining;
 }
 
 /* ---- Out ---------------------------------------------------------------------------------------- */
@@ -132,6 +133,9 @@ static bool run_messages(struct ob_device *dev)
     struct wire_fds none = { .count = 0 };
     struct vfio_user_header header;
 
+    if (dev->quiesce && !dev->resume)
+        return true;
+    dev->resume = false;
     while (step_reply(&dev->block) <= SHARED_OUTPUT_FULL && !s->fds_what) {
         uint32_t run = step_run(&dev->block);
         int size = wire_header(dev->input + run, s->looked - run, WIRE_MAX_MESSAGE, &header);
@@ -143,11 +147,16 @@ static bool run_messages(struct ob_device *dev)
             return true;
         bool last = run + (uint32_t)size == s->looked;
         bool with_fds = last && dev->fds_at_end;
+        int ret = dispatch(dev, dev->input + run, (size_t)size, with_fds ? &dev->fds : &none);
+        if (ret == -EINPROGRESS)
+            return true;
         if (with_fds)
             dev->fds_at_end = false;
-        if (dispatch(dev, dev->input + run, (size_t)size, with_fds ? &dev->fds : &none) < 0) {
+        if (dev->refused && !dev->quiesce)
+            guest_released(dev);
+        if (ret < 0) {
             flush(dev);
-            if (server_busy(dev))
+            if (dev->connection.fd >= 0)
                 server_disconnect(dev, "no common version of the protocol");
             return false;
         }
@@ -155,8 +164,11 @@ static bool run_messages(struct ob_device *dev)
     return true;
 }
 
+/* Is there a message that could be run now? */
 static bool message_waits(const struct ob_device *dev)
 {
+    if (dev->quiesce && !dev->resume)
+        return false;
     struct vfio_user_header header;
     uint32_t run = step_run(&dev->block);
     int size = wire_header(dev->input + run, dev->session->looked - run, WIRE_MAX_MESSAGE, &header);
@@ -170,7 +182,7 @@ static bool settle(struct ob_device *dev)
     struct shared_session *s = dev->session;
     uint32_t run = step_run(&dev->block);
     uint32_t rest = s->looked - run;
-    bool early = rest && !dev->fds_at_end && !message_waits(dev);
+    bool early = rest && !dev->fds_at_end && !dev->quiesce && !message_waits(dev);
     uint32_t take = (early ? s->looked : run) - s->taken;
 
     if (run == 0 && take == 0 && s->sent == 0)
@@ -232,14 +244,6 @@ static void session_ready(struct watch *w, uint32_t events)
     } while (more);
 }
 
-void server_push(struct ob_device *dev)
-{
-    if (server_busy(dev) && !dev->output_blocked)
-        drive(dev);
-    else
-        dma_pump(dev);
-}
-
 /* ---- Steps, and the life of a session ------------------------------------------------------------ */
 
 void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply)
@@ -252,6 +256,8 @@ void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply)
     }
     if (dev->drop_files || dev->drop_file != MEMORY_NO_FILE)
         dma_drop_files(dev);
+    if (dev->plugin->committed)
+        dev->plugin->committed(dev);
 }
 
 static int watch_connection(struct ob_device *dev)
@@ -283,6 +289,20 @@ int server_attach(struct ob_device *dev, int sock)
     return 0;
 }
 
+/* The last of a session: nothing uses its memory any more. */
+static void drained(struct ob_device *dev)
+{
+    dev->draining = false;
+    server_step_begin(dev);
+    dma_unmap_all(dev);
+    server_touch(dev, dev->session, SHARED_SESSION_OWN);
+    memset(dev->session, 0, SHARED_SESSION_OWN);
+    server_step_end(dev, 0, 0);
+    guest_released(dev);
+    if (dev->disconnected)
+        dev->disconnected(dev, dev->disconnected_ctx);
+}
+
 void server_disconnect(struct ob_device *dev, const char *why)
 {
     if (why)
@@ -295,16 +315,27 @@ void server_disconnect(struct ob_device *dev, const char *why)
     dev->fds_at_end = false;
 
     server_step_begin(dev);
-    dma_unmap_all(dev);
     irq_release(dev);
-    server_touch(dev, dev->session, SHARED_SESSION_OWN);
-    memset(dev->session, 0, SHARED_SESSION_OWN);
+    SET(dev, dev->session->connected, 0);
+    SET(dev, dev->session->negotiated, 0);
     server_step_end(dev, 0, 0);
     dma_fail_all(dev);
     if (dev->keeping)
         dev->keeping->drop(dev->keeping->ctx, KEEP_CONNECTION);
-    if (dev->disconnected)
-        dev->disconnected(dev, dev->disconnected_ctx);
+    /* I/O that is under way ends in the memory of the client that began it, before another comes. */
+    dev->draining = guest_all_pinned(dev);
+    if (!dev->draining)
+        drained(dev);
+}
+
+void server_push(struct ob_device *dev)
+{
+    if (dev->draining && !dev->pin_count)
+        drained(dev);
+    if (dev->connection.fd >= 0 && !dev->output_blocked)
+        drive(dev);
+    else
+        dma_pump(dev);
 }
 
 /* What the kernel and the block say about the stream that the dead worker was reading. */
@@ -345,10 +376,15 @@ int server_recover_session(struct ob_device *dev, uint64_t sent)
     return ret < 0 ? ret : watch_connection(dev);
 }
 
+void server_recover_drained(struct ob_device *dev)
+{
+    drained(dev);
+}
+
 void server_resume(struct ob_device *dev)
 {
     irq_flush(dev);
-    if (server_busy(dev))
+    if (dev->connection.fd >= 0)
         session_ready(&dev->connection, EPOLLIN);
     else
         dma_pump(dev);

@@ -28,6 +28,44 @@ void ob_timer_cancel(struct ob_device *dev, unsigned id)
         SET(dev, dev->work->timers, dev->work->timers & ~(UINT64_C(1) << id));
 }
 
+void ob_poll_until(struct ob_device *dev, uint64_t deadline)
+{
+    dev->poll_until = deadline;
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
+
+/* Looks before the loop asks the kernel for other events, and works before it does. */
+#define LOOKS 64
+#define WORKS 16
+
+void server_poll(struct ob_device *dev, uint64_t now)
+{
+    int works = 0;
+
+    if (now >= dev->poll_until)
+        dev->poll_until = 0;
+    for (int looks = 0; looks < LOOKS && works < WORKS; looks++) {
+        if (!dev->plugin->pending(dev)) {
+            relax();
+            continue;
+        }
+        server_step_begin(dev);
+        server_enter(dev);
+        dev->plugin->work(dev);
+        server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+        works++;
+        looks = 0;
+    }
+    if (works)
+        server_push(dev);
+}
+
 uint64_t server_next_deadline(const struct ob_device *dev)
 {
     uint64_t next = dev->dma_more ? 0 : UINT64_MAX;

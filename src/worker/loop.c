@@ -30,6 +30,8 @@ static uint64_t next_deadline(const struct loop *loop)
 {
     uint64_t next = UINT64_MAX;
     for (const struct served *s = loop->first; s; s = s->next) {
+        if (s->dev->poll_until)
+            return 0;
         uint64_t device = server_next_deadline(s->dev), lobby = lobby_next_deadline(&s->lobby);
         next = device < next ? device : next;
         next = lobby < next ? lobby : next;
@@ -41,6 +43,8 @@ static void run_due(struct loop *loop)
 {
     uint64_t now = now_ns();
     for (struct served *s = loop->first; s; s = s->next) {
+        if (s->dev->poll_until)
+            server_poll(s->dev, now);
         if (server_next_deadline(s->dev) <= now)
             server_run_timers(s->dev, now);
         if (lobby_next_deadline(&s->lobby) <= now)
