@@ -119,6 +119,8 @@ static int complain(struct ob_client *client, const char *socket, int error)
         return cli_error("inspect", "%s: the server has a client already", socket);
     if (!*ob_client_error(client, why, sizeof(why)))
         return cli_error("inspect", "%s: %s", socket, strerror(-error));
+    if (strstr(why, socket))
+        return cli_error("inspect", "%s", why);
     return cli_error("inspect", "%s: %s", socket, why);
 }
 

@@ -26,12 +26,12 @@ static int copy(char path[PATH_MAX], const char *from)
     return snprintf(path, PATH_MAX, "%s", from) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
-static bool find_on_path(char path[PATH_MAX])
+static bool find_on_path(const char *program, char path[PATH_MAX])
 {
     const char *folders = getenv("PATH");
     while (folders && *folders) {
         int n = (int)strcspn(folders, ":");
-        if (snprintf(path, PATH_MAX, "%.*s/%s", n, n ? folders : ".", name) < PATH_MAX &&
+        if (snprintf(path, PATH_MAX, "%.*s/%s", n, n ? folders : ".", program) < PATH_MAX &&
             is_program(path))
             return true;
         folders += n + (folders[n] == ':');
@@ -43,12 +43,15 @@ int vm_find_qemu(char path[PATH_MAX], char why[VM_WHY_SIZE])
 {
     const char *given = getenv("OUTBOARD_QEMU");
     if (given && *given) {
-        if (copy(path, given) == 0 && is_program(path))
+        bool found = strchr(given, '/') ? copy(path, given) == 0 && is_program(path)
+                                        : find_on_path(given, path);
+        if (found)
             return 0;
+        copy(path, given);
         snprintf(why, VM_WHY_SIZE, "OUTBOARD_QEMU=%.200s: no such program", given);
         return -ENOENT;
     }
-    if (find_on_path(path))
+    if (find_on_path(name, path))
         return 0;
     copy(path, name);
     snprintf(why, VM_WHY_SIZE, "%s: not found on PATH: install QEMU %d.%d or newer, or name one in "
