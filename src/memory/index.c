@@ -17,7 +17,7 @@ struct path {
 /* Nodes are changed as lists of items. In those of an inner node `word` is the child. */
 struct list {
     uint32_t count;
-    struct memory_range item[2 * MEMORY_INNER];
+    struct memory_range item[2 * MEMORY_INNER + 1]; /* two nodes, and one that comes */
 };
 
 /* Both kinds are at least half full, except for the root and the last node of each level. */
