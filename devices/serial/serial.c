@@ -46,14 +46,34 @@ static struct line *line_of(struct ob_device *dev)
 /* ---- Output --------------------------------------------------------------------------------- */
 
 /* What cannot be written is lost, as on a cable that ends nowhere. */
-static void lose_output(struct ob_device *dev, ssize_t error)
+static void lose_output(struct ob_device *dev, int error)
 {
+    struct serial *s = ob_state(dev);
     struct private *p = ob_private(dev);
 
     if (!p->failing && (p->line.kind == LINE_FILE || p->line.kind == LINE_STDIO))
-        ob_error(dev, "output is lost: %s", strerror((int)-error));
+        ob_error(dev, "output is lost: %s", strerror(error));
     p->failing = true;
+    p->blocked = false;
+    uart_sent(&s->uart, s->uart.tx_count);
     line_output_failed(dev, &p->line);
+}
+
+static void write_output(struct ob_device *dev)
+{
+    struct serial *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+    ssize_t n = ob_write(dev, p->line.out.fd, s->uart.tx, s->uart.tx_count);
+
+    if (n < 0 && n != -EAGAIN) {
+        lose_output(dev, (int)-n);
+        return;
+    }
+    if (n > 0) {
+        p->failing = false;
+        uart_sent(&s->uart, (size_t)n);
+    }
+    p->blocked = s->uart.tx_count > 0;
 }
 
 /* Moves the transmit FIFO to the line. One ob_write(), so at most once in a step. */
@@ -64,21 +84,10 @@ static void send_output(struct ob_device *dev)
 
     if (s->uart.tx_count == 0 || p->blocked)
         return;
-    if (line_connected(&p->line)) {
-        ssize_t n = ob_write(dev, p->line.out.fd, s->uart.tx, s->uart.tx_count);
-        if (n == -EAGAIN) {
-            n = 0;
-        } else if (n < 0) {
-            lose_output(dev, n);
-            n = s->uart.tx_count;
-        } else {
-            p->failing = false;
-        }
-        uart_sent(&s->uart, (size_t)n);
-        p->blocked = s->uart.tx_count > 0;
-    } else {
+    if (line_connected(&p->line))
+        write_output(dev);
+    else
         uart_sent(&s->uart, s->uart.tx_count);
-    }
     if (s->output_waits)
         ob_timer_cancel(dev, TIMER_OUTPUT);
     s->output_waits = 0;
@@ -86,10 +95,17 @@ static void send_output(struct ob_device *dev)
 
 /* ---- Input ---------------------------------------------------------------------------------- */
 
+/* The other end obeys the handshake: what comes to a port that no driver has opened would be cleared
+ * away when one does. Drivers that do without the handshake lines enable the interrupt at least. */
+static bool driver_listens(const struct uart *u)
+{
+    return (u->mcr & (UART_MCR_DTR | UART_MCR_RTS)) || (u->ier & UART_IER_RDI);
+}
+
 /* Moves bytes that were read to the UART, never more than it can hold. */
 static bool receive_input(struct serial *s)
 {
-    unsigned n = uart_room(&s->uart);
+    unsigned n = driver_listens(&s->uart) ? uart_room(&s->uart) : 0;
 
     if (n > (unsigned)(s->input_end - s->input_at))
         n = (unsigned)(s->input_end - s->input_at);
@@ -174,12 +190,14 @@ static void line_ready(struct ob_device *dev, int fd, uint32_t events)
 
     if (fd == p->line.arrivals.fd) {
         line_arrived(dev, &p->line);
-    } else if (p->blocked && fd == p->line.out.fd && (events & ~(uint32_t)EPOLLIN)) {
+    } else if (events & EPOLLOUT) {
         p->blocked = false;
         send_output(dev);
     } else if (events & EPOLLIN) {
         read_input(dev);
         receive_input(ob_state(dev));
+    } else if (p->blocked && fd == p->line.out.fd) {
+        lose_output(dev, EPIPE); /* there will never be room again */
     } else {
         line_hung_up(dev, &p->line);
     }
