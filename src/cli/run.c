@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NAME = 1, MEMORY, CPUS, KERNEL, INITRD, APPEND, DEVICE, DRY_RUN };
+enum { NAME = 1, MEMORY, CPUS, KERNEL, INITRD, APPEND, DEVICE, DRY_RUN, VERBOSE };
 
 static const struct cli_option options[] = {
     { "name", "VM", "name of the VM; standard: the first of vm0, vm1, ... that is free", NAME },
@@ -30,6 +30,7 @@ static const struct cli_option options[] = {
       "for `outboard serve DEVICE`; ,, is a comma in a value",
       DEVICE },
     { "dry-run", NULL, "print the commands instead of running them", DRY_RUN },
+    { "verbose", NULL, "have the devices log more", VERBOSE },
     { NULL, NULL, NULL, 0 },
 };
 
@@ -37,7 +38,8 @@ static const struct cli_command command = {
     .name = "run",
     .usage = "[--name=VM] [--memory=SIZE] [--cpus=N]\n"
              "[--kernel=FILE [--initrd=FILE] [--append=TEXT]]\n"
-             "[--device DEVICE[,KEY=VALUE]...]... [--dry-run] [-- QEMU arguments]",
+             "[--device DEVICE[,KEY=VALUE]...]... [--dry-run] [--verbose]\n"
+             "[-- QEMU arguments]",
     .summary = "Run a virtual machine whose devices are processes of their own",
     .options = options,
     .more = "What follows -- goes to QEMU as it is. The exit status is QEMU's.\n"
@@ -47,6 +49,7 @@ static const struct cli_command command = {
 struct request {
     struct vm vm;
     bool dry_run;
+    bool verbose;
 };
 
 /* ---- The command line ----------------------------------------------------------------------- */
@@ -119,6 +122,9 @@ static int parse_word(struct request *r, int word, const char *value)
     case DRY_RUN:
         r->dry_run = true;
         return CLI_OK;
+    case VERBOSE:
+        r->verbose = true;
+        return CLI_OK;
     }
     return cli_usage("run", "%s: QEMU's arguments come after --", value);
 }
@@ -148,6 +154,8 @@ static int parse(struct request *r, int argc, char **argv)
         return status;
     if (word < 0 && word != CLI_END)
         return word == CLI_HELPED ? -1 : cli_exit(word);
+    for (unsigned i = 0; i < r->vm.devices_count; i++)
+        r->vm.devices[i].verbose = r->verbose;
     return check_whole(&r->vm);
 }
 

@@ -32,6 +32,8 @@ void vm_serve_command(const struct vm_device *d, const char *program, const char
     for (size_t i = 0; i < d->params.count; i++)
         argv_add(argv, "%s", d->params.word[i]);
     argv_add(argv, "--socket-path=%s/%s.sock", rundir, d->id);
+    if (d->verbose)
+        argv_add(argv, "--verbose");
     if (ready_fd >= 0)
         argv_add(argv, "--ready-fd=%d", ready_fd);
 }

@@ -25,6 +25,7 @@ struct vm_device {
     int bootindex;       /* for QEMU, -1: none */
     char *addr;          /* of the device's root port on the bus pcie.0, NULL: QEMU chooses */
     bool takes_terminal; /* one of params has the value "-" */
+    bool verbose;        /* its process logs more */
 };
 
 struct vm {
