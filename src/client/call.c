@@ -218,11 +218,11 @@ static int finish(struct ob_client *c, struct ob_request *rq)
 
 /* ---- Calls --------------------------------------------------------------------------------- */
 
-static int ready(struct ob_client *c, const struct call *call)
+int client_negotiated(struct ob_client *c)
 {
     if (c->failed)
         return c->failed;
-    if (c->negotiated || call->request.header.command == VFIO_USER_VERSION)
+    if (c->negotiated)
         return 0;
     client_set_error(c, "not connected to a server");
     return -ENOTCONN;
@@ -265,7 +265,7 @@ int client_call(struct ob_client *c, struct call *call)
     struct ob_request *rq;
 
     pthread_mutex_lock(&c->lock);
-    int ret = ready(c, call);
+    int ret = call->request.header.command == VFIO_USER_VERSION ? c->failed : client_negotiated(c);
     if (ret == 0)
         ret = send_request(c, call, false, &rq);
     if (ret == 0)
@@ -278,7 +278,7 @@ int client_post(struct ob_client *c, struct call *call)
 {
     call->request.header.flags = VFIO_USER_FLAG_NO_REPLY;
     pthread_mutex_lock(&c->lock);
-    int ret = ready(c, call);
+    int ret = client_negotiated(c);
     if (ret == 0) {
         ret = client_send(c, call, client_deadline(c));
         if (ret < 0)
@@ -291,7 +291,7 @@ int client_post(struct ob_client *c, struct call *call)
 int client_start(struct ob_client *c, const struct call *call, struct ob_request **request)
 {
     pthread_mutex_lock(&c->lock);
-    int ret = ready(c, call);
+    int ret = client_negotiated(c);
     if (ret == 0 && c->started >= OB_CLIENT_REQUESTS) {
         client_set_error(c, "%u requests are under way already", c->started);
         ret = -EAGAIN;

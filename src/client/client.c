@@ -315,11 +315,6 @@ int ob_client_connect(struct ob_client *c, const char *path)
 
 /* ---- What was agreed ----------------------------------------------------------------------- */
 
-static int not_connected(struct ob_client *c)
-{
-    return client_refuse(c, -ENOTCONN, "not connected to a server");
-}
-
 static void publish(const struct wire_capabilities *w, uint16_t minor, struct ob_capabilities *c)
 {
     *c = (struct ob_capabilities){
@@ -337,39 +332,43 @@ int ob_client_capabilities(struct ob_client *c, struct ob_capabilities *ours,
                            struct ob_capabilities *theirs)
 {
     pthread_mutex_lock(&c->lock);
-    bool known = c->negotiated;
-    if (known && ours)
+    int ret = client_negotiated(c);
+    if (ret == 0 && ours)
         publish(&c->ours, VFIO_USER_MINOR, ours);
-    if (known && theirs)
+    if (ret == 0 && theirs)
         publish(&c->theirs, c->minor, theirs);
     pthread_mutex_unlock(&c->lock);
-    return known ? 0 : not_connected(c);
+    return ret;
 }
 
 int ob_client_fd(struct ob_client *c)
 {
     pthread_mutex_lock(&c->lock);
-    int fd = c->negotiated ? c->fd : -ENOTCONN;
+    int ret = client_negotiated(c);
+    if (ret == 0)
+        ret = c->fd;
     pthread_mutex_unlock(&c->lock);
-    return fd < 0 ? not_connected(c) : fd;
+    return ret;
 }
 
 ssize_t ob_client_transfer_size(struct ob_client *c)
 {
     pthread_mutex_lock(&c->lock);
-    ssize_t size = c->negotiated ? (ssize_t)c->transfer : -ENOTCONN;
+    ssize_t ret = client_negotiated(c);
+    if (ret == 0)
+        ret = (ssize_t)c->transfer;
     pthread_mutex_unlock(&c->lock);
-    return size < 0 ? not_connected(c) : size;
+    return ret;
 }
 
 int ob_client_process(struct ob_client *c)
 {
     pthread_mutex_lock(&c->lock);
-    int ret = c->negotiated || c->failed ? 0 : -ENOTCONN;
-    if (ret == 0 && !c->failed)
+    int ret = client_negotiated(c);
+    if (ret == 0) {
         client_look(c);
-    if (ret == 0)
         ret = c->failed;
+    }
     pthread_mutex_unlock(&c->lock);
-    return ret == -ENOTCONN ? not_connected(c) : ret;
+    return ret;
 }

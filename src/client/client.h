@@ -161,6 +161,8 @@ int client_start(struct ob_client *c, const struct call *call, struct ob_request
  * lock.
  */
 int client_bad_reply(struct ob_client *c, const struct call *call, const char *what);
+/* 0, -ENOTCONN, or the error that the connection is lost with. With the lock. */
+int client_negotiated(struct ob_client *c);
 /* The slot of a request can be used again. With the lock. */
 void client_free_request(struct ob_client *c, struct ob_request *rq);
 
