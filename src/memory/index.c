@@ -140,26 +140,12 @@ bool memory_index_floor(const struct memory_index *x, uint64_t address, struct m
 {
     struct path path;
     descend(x, address, &path);
-    uint32_t level = x->height;
-    struct list list = { 0 };
-    load(path.node[level], true, &list);
-    *r = list.item[path.slot[level]];
-    if (r->size > 0 && r->start <= address)
-        return true;
-    /* The leaf's first region starts above: it is the last one of the leaf before, if any. */
-    do {
-        if (level-- == 0)
-            return false;
-    } while (path.slot[level] == 0);
-    uint32_t line = path.node[level]->inner.child[path.slot[level] - 1];
-    for (;;) {
-        list.count = 0;
-        load(memory_index_node(x, line), ++level == x->height, &list);
-        *r = list.item[list.count - 1];
-        if (level == x->height)
-            return true;
-        line = (uint32_t)r->word;
-    }
+    const union memory_node *leaf = path.node[x->height];
+    uint32_t slot = path.slot[x->height];
+    r->start = leaf->leaf.key[slot] + 1;
+    r->size = leaf->leaf.entry[slot].size;
+    r->word = leaf->leaf.entry[slot].word;
+    return r->size > 0 && r->start <= address;
 }
 
 /* Is the node at this level of the path the last one of its level? */
@@ -280,6 +266,21 @@ static void join(struct memory_index *x, union memory_node *parent, uint32_t low
     store(parent, false, all.item, all.count);
 }
 
+/*
+ * The leaf of the path has a new first region. Its key in the inner nodes must follow: a region that
+ * comes to the leaf before may reach up to this one, and is found only by addresses below the key.
+ */
+static void move_key(const struct memory_index *x, struct path *path, uint64_t start)
+{
+    uint32_t top = x->height;
+    do {
+        if (top-- == 0)
+            return; /* the first leaf of all */
+    } while (path->slot[top] == 0);
+    for (; top < x->height; top++)
+        path->node[top]->inner.key[path->slot[top]] = start - 1;
+}
+
 void memory_index_erase(struct memory_index *x, uint64_t start)
 {
     struct path path;
@@ -292,6 +293,8 @@ void memory_index_erase(struct memory_index *x, uint64_t start)
     load(path.node[level], true, &list);
     list_remove(&list, path.slot[level]);
     store(path.node[level], true, list.item, list.count);
+    if (path.slot[level] == 0 && list.count > 0)
+        move_key(x, &path, list.item[0].start);
     while (level > 0 && list.count < fan(level == x->height) / 2) {
         level--;
         uint32_t slot = path.slot[level];

@@ -52,9 +52,10 @@ static inline uint32_t memory_word_flags(uint64_t word)
 }
 
 /*
- * key[i] is the first address of entry i, minus 1: `key[i] < address` says whether to go there or
- * beyond. Only the first entry, which needs no such comparison, can begin at 0 and wrap round. The
- * keys of entries that are not in use are UINT64_MAX, which is below nothing.
+ * key[i] is the first address of entry i (of a child: of the first region in it), minus 1:
+ * `key[i] < address` says whether to go there or beyond. Only the first entry, which needs no such
+ * comparison, can begin at 0 and wrap round. The keys of entries that are not in use are
+ * UINT64_MAX, which is below nothing.
  */
 union memory_node {
     struct {
