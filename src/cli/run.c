@@ -18,7 +18,7 @@
 enum { NAME = 1, MEMORY, CPUS, KERNEL, INITRD, APPEND, DEVICE, DRY_RUN, VERBOSE };
 
 static const struct cli_option options[] = {
-    { "name", "VM", "name of the VM; standard: the first of vm0, vm1, ... that is free", NAME },
+    { "name", "VM", "name of the VM; standard: a free one of vm0, vm1, ...", NAME },
     { "memory", "SIZE", "guest memory, with K, M or G; standard: 512M", MEMORY },
     { "cpus", "N", "virtual CPUs; standard: 1", CPUS },
     { "kernel", "FILE", "Linux kernel to start at once, without a boot loader", KERNEL },
