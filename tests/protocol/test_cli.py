@@ -62,7 +62,7 @@ def test_help_of_a_command(command):
     result = outboard(command, "--help")
     assert result.returncode == 0 and result.stderr == ""
     assert result.stdout.startswith(f"Usage: outboard {command} ")
-    assert all(len(line) <= 85 for line in result.stdout.splitlines())
+    assert all(len(line) <= 90 for line in result.stdout.splitlines())
     assert outboard(command, "-h").stdout == result.stdout
 
 
