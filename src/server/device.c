@@ -229,7 +229,7 @@ static void close_all(struct ob_device *dev)
 {
     if (dev->connection.fd >= 0)
         close(dev->connection.fd);
-    if (dev->fds_at_end)
+    if (dev->fds_end)
         wire_fds_close(&dev->fds);
     for (unsigned i = 0; i < IRQ_COUNT; i++)
         if (dev->irq_fd[i] >= 0)

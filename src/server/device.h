@@ -86,8 +86,9 @@ struct ob_device {
     uint8_t *bar_memory[6];
 
     struct watch connection; /* fd -1: no client */
-    struct wire_fds fds;     /* that came with the message at the end of the input */
-    bool fds_at_end;
+    struct wire_fds fds;     /* that came with a message which has not been run */
+    uint32_t fds_end;        /* input offset behind the bytes that they came with; 0: there are none */
+    bool unlooked;           /* the socket may hold more than was looked at */
     bool output_blocked;
     bool irqs_changed;       /* this step changed what the client set up for interrupts */
     bool drop_files;         /* after this step nobody needs the files to be kept... */

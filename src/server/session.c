@@ -103,6 +103,10 @@ static ssize_t look(struct ob_device *dev, bool *more)
     size_t space = SHARED_BUFFER - s->looked;
     struct wire_fds fds;
 
+    /* While a message waits, descriptors of later ones could not be told apart. */
+    dev->unlooked = space == 0 || (dev->quiesce && dev->fds_end);
+    if (dev->unlooked)
+        return 0;
     ssize_t n = wire_look(dev->connection.fd, dev->input + s->looked, space, &fds);
     if (n == -EAGAIN)
         return 0;
@@ -113,16 +117,24 @@ static ssize_t look(struct ob_device *dev, bool *more)
     }
     *more = (size_t)n == space || fds.count || fds.lost;
     if (fds.count || fds.lost) {
-        if (dev->fds_at_end) {
+        if (dev->fds_end) {
             wire_fds_close(&fds);
             server_disconnect(dev, "descriptors came in the middle of a message");
             return -1;
         }
         dev->fds = fds;
-        dev->fds_at_end = true;
+        dev->fds_end = s->looked + (uint32_t)n;
     }
     block_store(&s->looked, s->looked + (uint32_t)n);
     return n;
+}
+
+/* Replies that are due leave before a client is sent away. */
+static void send_away(struct ob_device *dev, const char *why)
+{
+    flush(dev);
+    if (dev->connection.fd >= 0)
+        server_disconnect(dev, why);
 }
 
 /* Runs the messages that are complete. Descriptors belong to the last one that begins in the bytes of
@@ -140,24 +152,21 @@ static bool run_messages(struct ob_device *dev)
         uint32_t run = step_run(&dev->block);
         int size = wire_header(dev->input + run, s->looked - run, WIRE_MAX_MESSAGE, &header);
         if (size < 0) {
-            server_disconnect(dev, "it sent something that is no message");
+            send_away(dev, "it sent something that is no message");
             return false;
         }
         if (size == 0 || (uint32_t)size > s->looked - run)
             return true;
-        bool last = run + (uint32_t)size == s->looked;
-        bool with_fds = last && dev->fds_at_end;
+        bool with_fds = dev->fds_end && dev->fds_end <= run + (uint32_t)size;
         int ret = dispatch(dev, dev->input + run, (size_t)size, with_fds ? &dev->fds : &none);
         if (ret == -EINPROGRESS)
             return true;
         if (with_fds)
-            dev->fds_at_end = false;
+            dev->fds_end = 0;
         if (dev->refused && !dev->quiesce)
             guest_released(dev);
         if (ret < 0) {
-            flush(dev);
-            if (dev->connection.fd >= 0)
-                server_disconnect(dev, "no common version of the protocol");
+            send_away(dev, "no common version of the protocol");
             return false;
         }
     }
@@ -182,7 +191,7 @@ static bool settle(struct ob_device *dev)
     struct shared_session *s = dev->session;
     uint32_t run = step_run(&dev->block);
     uint32_t rest = s->looked - run;
-    bool early = rest && !dev->fds_at_end && !dev->quiesce && !message_waits(dev);
+    bool early = rest && !dev->fds_end && !dev->quiesce && !message_waits(dev);
     uint32_t take = (early ? s->looked : run) - s->taken;
 
     if (run == 0 && take == 0 && s->sent == 0)
@@ -207,6 +216,8 @@ static bool settle(struct ob_device *dev)
     s->sent = 0;
     s->fds_what = 0;
     step_commit(&dev->block, 0, 0);
+    if (dev->fds_end)
+        dev->fds_end -= run;
     return true;
 }
 
@@ -224,11 +235,24 @@ static bool drive(struct ob_device *dev)
     return true;
 }
 
+/* Looks and drives while there may be more: to the very end of the stream, if it has `ended`. */
+static void take_in(struct ob_device *dev, bool ended)
+{
+    bool more;
+    ssize_t n;
+
+    do {
+        more = false;
+        n = look(dev, &more);
+        if (n < 0 || !drive(dev))
+            return;
+    } while (more || (ended && n > 0));
+}
+
 static void session_ready(struct watch *w, uint32_t events)
 {
     struct ob_device *dev =
         (struct ob_device *)(void *)((uint8_t *)w - offsetof(struct ob_device, connection));
-    bool more;
 
     if (dev->output_blocked) {
         if (!(events & ((uint32_t)EPOLLOUT | EPOLLHUP | EPOLLERR)))
@@ -237,11 +261,7 @@ static void session_ready(struct watch *w, uint32_t events)
         if (!drive(dev))
             return;
     }
-    do {
-        more = false;
-        if (look(dev, &more) < 0 || !drive(dev))
-            return;
-    } while (more);
+    take_in(dev, events & ((uint32_t)EPOLLRDHUP | EPOLLHUP | EPOLLERR));
 }
 
 /* ---- Steps, and the life of a session ------------------------------------------------------------ */
@@ -264,7 +284,7 @@ static int watch_connection(struct ob_device *dev)
 {
     dev->connection.ready = session_ready;
     dev->output_blocked = false;
-    dev->fds_at_end = false;
+    dev->fds_end = 0;
     return watch_control(dev->epoll, EPOLL_CTL_ADD, &dev->connection, EVENTS);
 }
 
@@ -310,9 +330,9 @@ void server_disconnect(struct ob_device *dev, const char *why)
     epoll_ctl(dev->epoll, EPOLL_CTL_DEL, dev->connection.fd, NULL);
     close(dev->connection.fd);
     dev->connection.fd = -1;
-    if (dev->fds_at_end)
+    if (dev->fds_end)
         wire_fds_close(&dev->fds);
-    dev->fds_at_end = false;
+    dev->fds_end = 0;
 
     server_step_begin(dev);
     irq_release(dev);
@@ -332,10 +352,10 @@ void server_push(struct ob_device *dev)
 {
     if (dev->draining && !dev->pin_count)
         drained(dev);
-    if (dev->connection.fd >= 0 && !dev->output_blocked)
-        drive(dev);
-    else
+    if (dev->connection.fd < 0 || dev->output_blocked)
         dma_pump(dev);
+    else if (drive(dev) && dev->unlooked)
+        take_in(dev, true);
 }
 
 /* What the kernel and the block say about the stream that the dead worker was reading. */
