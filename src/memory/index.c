@@ -267,8 +267,9 @@ static void join(struct memory_index *x, union memory_node *parent, uint32_t low
 }
 
 /*
- * The leaf of the path has a new first region. Its key in the inner nodes must follow: a region that
- * comes to the leaf before may reach up to this one, and is found only by addresses below the key.
+ * The leaf of the path has a new first region. Its key in the inner nodes must follow: a region
+ * that comes to the leaf before may reach up to this one, and is found only by addresses below the
+ * key.
  */
 static void move_key(const struct memory_index *x, struct path *path, uint64_t start)
 {

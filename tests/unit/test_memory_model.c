@@ -244,7 +244,7 @@ struct form {
     uint64_t above; /* the last start that was seen + 1 */
 };
 
-/* Everything in order and inside what the parent says; nodes at least half full but for the last. */
+/* All in order and inside what the parent says; nodes at least half full but for the last. */
 static void check_node(struct form *f, const union memory_node *node, uint32_t height, uint64_t low,
                        uint64_t high, bool last)
 {
