@@ -209,7 +209,6 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
     dev->keeping = keeping;
     dev->connection.fd = -1;
     dev->intx_mask_fd = dev->intx_unmask.fd = -1;
-    dev->drop_file = MEMORY_NO_FILE;
     snprintf(dev->name, sizeof dev->name, "%s", name);
     for (unsigned i = 0; i < IRQ_COUNT; i++)
         dev->irq_fd[i] = -1;

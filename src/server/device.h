@@ -91,8 +91,7 @@ struct ob_device {
     bool unlooked;           /* the socket may hold more than was looked at */
     bool output_blocked;
     bool irqs_changed;       /* this step changed what the client set up for interrupts */
-    bool drop_files;         /* after this step nobody needs the files to be kept... */
-    uint32_t drop_file;      /* ...or only this one, MEMORY_NO_FILE: none */
+    bool drop_files;         /* this step unmapped the last region of some file */
     bool opened;             /* the plugin's open() succeeded */
     bool watches_dead;       /* some watch waits to be collected */
     bool dma_more;           /* transfers wait for the next turn of the loop */
@@ -136,7 +135,6 @@ static inline void server_step_begin(struct ob_device *dev)
 {
     step_begin(&dev->block);
     dev->state_kept = false;
-    dev->drop_file = MEMORY_NO_FILE;
 }
 void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply);
 

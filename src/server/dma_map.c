@@ -97,37 +97,111 @@ void dma_unmap_all(struct ob_device *dev)
     dev->drop_files = true;
 }
 
-int dma_unmap(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
+/* Numbers of a region that has gone and, if it was the last one of its file, of that: they may be
+ * used again at once, while what keeps the file is dropped after the step. */
+static void give_back(struct ob_device *dev, uint32_t id, uint32_t file_gone)
 {
-    memcpy(reply->body, &m->unmap, sizeof m->unmap);
-    reply->size = sizeof m->unmap;
-    bool all = m->unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL;
-    if (all ? guest_all_pinned(dev) : guest_pinned(dev, m->unmap.address))
-        return -EINPROGRESS;
-    if (all) {
-        dma_unmap_all(dev);
-        return 0;
+    ids_give(&dev->region_ids, id);
+    if (file_gone != MEMORY_NO_FILE) {
+        ids_give(&dev->file_ids, file_gone);
+        dev->drop_files = true;
     }
-    int64_t id = memory_unmap(dev->memory, m->unmap.address, m->unmap.size, &dev->drop_file);
+}
+
+static int unmap_region(struct ob_device *dev, uint64_t address, uint64_t size)
+{
+    uint32_t file_gone;
+
+    int64_t id = memory_unmap(dev->memory, address, size, &file_gone);
     if (id < 0)
         return (int)id;
     SET(dev, dev->regions[id].size, 0);
     SET(dev, dev->session->regions, dev->session->regions - 1);
-    ids_give(&dev->region_ids, (uint32_t)id);
+    give_back(dev, (uint32_t)id, file_gone);
     return 0;
+}
+
+/* Bytes of regions in [address, last], or -EINVAL: one lies there in part, or -EINPROGRESS. */
+static int64_t mapped_inside(struct ob_device *dev, uint64_t address, uint64_t last)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t id = 0; id < dev->session->regions_end; id++) {
+        const struct memory_region *r = &dev->regions[id];
+        uint64_t end = r->address + (r->size - 1);
+        if (!r->size || r->address > last || end < address)
+            continue;
+        if (r->address < address || end > last)
+            return -EINVAL;
+        if (guest_region_pinned(dev, id))
+            return -EINPROGRESS;
+        bytes += r->size;
+    }
+    return bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
+}
+
+/*
+ * The protocol has clients unmap exactly what they mapped. But one whose guest has an IOMMU passes
+ * on what the guest invalidates: any range, with many regions in it, or none. (QEMU does, at each
+ * change of a domain; to refuse would leave memory to the device that the guest took away.) So for
+ * what is not one region, the rule is that of VFIO itself (type 1, version 2): all regions inside go,
+ * none may be cut in two, and the size that is returned is what was unmapped: perhaps nothing.
+ */
+static int unmap_range(struct ob_device *dev, uint64_t address, uint64_t size, uint64_t *unmapped)
+{
+    uint64_t last = address + (size - 1);
+    uint32_t end = dev->session->regions_end;
+    uint32_t file_gone;
+
+    if (size == 0 || last < address)
+        return -EINVAL;
+    int64_t bytes = mapped_inside(dev, address, last);
+    if (bytes < 0)
+        return (int)bytes;
+    *unmapped = (uint64_t)bytes;
+    if (bytes == 0)
+        return 0;
+    server_touch(dev, dev->regions, end * sizeof *dev->regions);
+    server_touch(dev, &dev->session->regions, sizeof dev->session->regions);
+    for (uint32_t id = 0; id < end; id++) {
+        struct memory_region *r = &dev->regions[id];
+        if (!r->size || r->address < address || r->address > last)
+            continue;
+        memory_unmap(dev->memory, r->address, r->size, &file_gone);
+        r->size = 0;
+        dev->session->regions--;
+        give_back(dev, id, file_gone);
+    }
+    return 0;
+}
+
+int dma_unmap(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
+{
+    struct vfio_user_dma_unmap unmap = m->unmap;
+    int ret = 0;
+
+    bool all = unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL;
+    if (all ? guest_all_pinned(dev) : guest_pinned(dev, unmap.address))
+        return -EINPROGRESS;
+    if (all)
+        dma_unmap_all(dev);
+    else
+        ret = unmap_region(dev, unmap.address, unmap.size);
+    if (ret == -ENOENT)
+        ret = unmap_range(dev, unmap.address, unmap.size, &unmap.size);
+    memcpy(reply->body, &unmap, sizeof unmap);
+    reply->size = sizeof unmap;
+    return ret;
 }
 
 void dma_drop_files(struct ob_device *dev)
 {
-    if (dev->drop_files) {
-        for (uint32_t i = 0; dev->keeping && i < dev->file_ids.next; i++)
+    for (uint32_t i = 0; dev->keeping && i < dev->file_ids.next; i++)
+        if (memory_file_fd(dev->memory, i) < 0)
             dev->keeping->drop(dev->keeping->ctx, KEEP_FILE | i);
+    if (memory_count(dev->memory) == 0)
         ids_reset(&dev->file_ids);
-        dev->drop_files = false;
-    } else if (dev->drop_file != MEMORY_NO_FILE) {
-        remove_file(dev, dev->drop_file);
-        dev->drop_file = MEMORY_NO_FILE;
-    }
+    dev->drop_files = false;
 }
 
 static int recover_region(struct ob_device *dev, uint32_t id, const struct memory_region *r)

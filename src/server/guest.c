@@ -92,9 +92,15 @@ bool guest_pinned(struct ob_device *dev, uint64_t address)
 
     if (!dev->pin_count)
         return dev->quiesce = false;
-    /* An unmap names exactly one region, so its first byte tells which. */
+    /* The first byte of a region tells which it is. */
     int n = memory_translate(dev->memory, address, 1, 0, &piece, 1);
     dev->quiesce = n == 1 && dev->pins[piece.id];
+    return dev->quiesce;
+}
+
+bool guest_region_pinned(struct ob_device *dev, uint32_t id)
+{
+    dev->quiesce = dev->pins[id] != 0;
     return dev->quiesce;
 }
 

@@ -10,9 +10,10 @@
 
 #include "server/device.h"
 
-/* Must the unmap of the region at this address, or a reset (guest_all_pinned), wait? If so, nothing new
- * is pinned from now on, until guest_released(). */
+/* Must the unmap of the region at this address or with this number, or a reset (guest_all_pinned),
+ * wait? If so, nothing new is pinned from now on, until guest_released(). */
 bool guest_pinned(struct ob_device *dev, uint64_t address);
+bool guest_region_pinned(struct ob_device *dev, uint32_t id);
 bool guest_all_pinned(struct ob_device *dev);
 
 /* The message that waited has been run (or its client is gone): the device may go on. In no step. */

@@ -274,7 +274,7 @@ void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply)
         irq_forget_unused(dev);
         dev->irqs_changed = false;
     }
-    if (dev->drop_files || dev->drop_file != MEMORY_NO_FILE)
+    if (dev->drop_files)
         dma_drop_files(dev);
     if (dev->plugin->committed)
         dev->plugin->committed(dev);

@@ -1,0 +1,24 @@
+/*
+ * abort.h - dying at the n-th store to a block, or at the n-th system call that matters.
+ *
+ * abort_arm() makes the block read-only for this process. Each instruction that stores to it faults,
+ * is counted, and is then let through alone (single-stepped), so a point lies before every store that
+ * the processor executes, whoever compiled it. Calls of read, write, recv, recvmsg, sendmsg and
+ * setsockopt have a point before and a point behind (the linker wraps them).
+ */
+#ifndef TESTS_ABORT_H
+#define TESTS_ABORT_H
+
+#include <stddef.h>
+
+struct abort_range {
+    void *start; /* page aligned */
+    size_t size;
+};
+
+/* Kills this process (SIGKILL) at point `at`, counted from 1; 0: never, only count. */
+void abort_arm(const struct abort_range *ranges, int n, long at);
+void abort_disarm(void);
+long abort_points(void);
+
+#endif

@@ -1,0 +1,609 @@
+/*
+ * test_steps.c - a worker dies at every point of every kind of message, and nobody notices.
+ *
+ * Each scenario starts from the same device: a client has negotiated, mapped memory, set up
+ * interrupts. A message is sent, and a second one behind it whose reply marks the end. First a worker
+ * runs both undisturbed: its replies, the device's block and guest memory are what is expected. Then
+ * workers die, at point 1, 2, 3 and so on (abort.h), and a successor goes on with what is left. Replies
+ * must come exactly once, byte for byte; state and memory must be as expected; an interrupt may come
+ * once too often, but not be lost.
+ */
+#include "stand_in.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ---- The device: one register for each thing that a step can do ------------------------------------- */
+
+struct state {
+    uint64_t value[8];
+    uint64_t timers;
+    uint64_t transfers;
+    uint64_t errors;
+    uint64_t written; /* bytes that went to the backend */
+    uint8_t received[16];
+    uint64_t received_count;
+    uint8_t buffer[64];
+};
+
+enum { VALUE = 0, INTX = 64, MESSAGE = 72, TIMER = 80, DMA_READ_REG = 88, DMA_WRITE_REG = 96, OUT = 104,
+       IN = 112, FAIL = 120 };
+
+static int backend[2]; /* the device's end, the test's end */
+
+static int test_read(struct ob_device *dev, uint64_t at, void *buf, size_t n)
+{
+    if (at + n > 64)
+        return -EINVAL;
+    memcpy(buf, (uint8_t *)ob_state(dev) + at, n);
+    return 0;
+}
+
+static int test_write(struct ob_device *dev, uint64_t at, const void *buf, size_t n)
+{
+    struct state *s = ob_state(dev);
+    uint64_t v = 0;
+    ssize_t done;
+
+    memcpy(&v, buf, n);
+    ob_touch(dev, s, sizeof *s);
+    s->value[7]++;
+    switch (at) {
+    case INTX: ob_intx(dev, v); return 0;
+    case MESSAGE: ob_message(dev, (unsigned)v); return 0;
+    case TIMER: ob_timer_set(dev, 0, ob_now(dev)); return 0;
+    case DMA_READ_REG: return ob_dma_read(dev, 0, v, s->buffer, sizeof s->buffer);
+    case DMA_WRITE_REG: return ob_dma_write(dev, 1, v, s->value, sizeof s->value);
+    case OUT:
+        done = ob_write(dev, backend[0], &v, n);
+        s->written += done > 0 ? (uint64_t)done : 0;
+        return done < 0 ? (int)done : 0;
+    case IN:
+        done = ob_read(dev, backend[0], s->received, sizeof s->received);
+        s->received_count += done > 0 ? (uint64_t)done : 0;
+        return done < 0 ? (int)done : 0;
+    case FAIL: return -EIO;
+    default:
+        if (at + n > 56)
+            return -EINVAL;
+        memcpy((uint8_t *)s->value + at, buf, n);
+        return 0;
+    }
+}
+
+static void test_timer(struct ob_device *dev, unsigned id)
+{
+    struct state *s = ob_state(dev);
+    (void)id;
+    ob_touch(dev, &s->timers, sizeof s->timers);
+    s->timers++;
+    ob_message(dev, 1);
+}
+
+static void test_dma_done(struct ob_device *dev, unsigned slot, int error)
+{
+    struct state *s = ob_state(dev);
+    (void)slot;
+    ob_touch(dev, s, sizeof *s);
+    s->transfers++;
+    s->errors += error != 0;
+    ob_message(dev, 0);
+}
+
+static void test_reset(struct ob_device *dev, enum ob_reset kind)
+{
+    struct state *s = ob_state(dev);
+    (void)kind;
+    ob_touch(dev, s, sizeof *s);
+    memset(s, 0, sizeof *s);
+    s->value[0] = 42;
+}
+
+static const struct ob_area area = { 0, 4096 };
+static struct ob_plugin plugin = {
+    .abi = OB_ABI,
+    .name = "test",
+    .summary = "one register for each thing that a step can do",
+    .pci = { .vendor = 0x1234, .device = 0x5678, .class_code = 0xff0000, .express = true },
+    .bar[0] = { .size = 4096, .read = test_read, .write = test_write },
+    .bar[1] = { .size = 8192, .areas = &area, .areas_count = 1 },
+    .irq = { .intx = true, .msi = 4 },
+    .state = { .size = sizeof(struct state), .version = 1 },
+    .timers = 1,
+    .dmas = 2,
+    .reset = test_reset,
+    .timer = test_timer,
+    .dma_done = test_dma_done,
+};
+
+/* ---- Messages ---------------------------------------------------------------------------------------- */
+
+#define MAPPED 0x10000u   /* guest memory with a file */
+#define UNMAPPED 0x80000u /* and without */
+#define GUEST_SIZE 0x4000u
+
+static struct vfio_user_header header(uint16_t command, size_t body)
+{
+    return (struct vfio_user_header){ .id = command, .command = command,
+                                      .size = (uint32_t)(sizeof(struct vfio_user_header) + body) };
+}
+
+static void send_message(int sock, struct vfio_user_header h, const void *fixed, size_t fixed_size,
+                         const void *data, size_t data_size, const int *fds, unsigned nfds)
+{
+    uint8_t bytes[1024];
+    memcpy(bytes, &h, sizeof h);
+    memcpy(bytes + sizeof h, fixed, fixed_size);
+    if (data_size)
+        memcpy(bytes + sizeof h + fixed_size, data, data_size);
+    struct iovec iov = { bytes, sizeof h + fixed_size + data_size };
+    assert_int_equal(wire_send(sock, &iov, 1, fds, nfds), iov.iov_len);
+}
+
+static void say_version(int sock)
+{
+    static const char text[] = "\0\0\1\0{\"capabilities\":{\"max_msg_fds\":8}}";
+    send_message(sock, header(VFIO_USER_VERSION, sizeof text), text, sizeof text, NULL, 0, NULL, 0);
+}
+
+static void say_write(int sock, uint32_t region, uint64_t at, uint64_t v, uint32_t n, bool post)
+{
+    struct vfio_user_region_access a = { at, region, n };
+    struct vfio_user_header h = header(VFIO_USER_REGION_WRITE, sizeof a + n);
+    h.flags |= post ? VFIO_USER_FLAG_NO_REPLY : 0;
+    send_message(sock, h, &a, sizeof a, &v, n, NULL, 0);
+}
+
+static void say_read(int sock, uint32_t region, uint64_t at, uint32_t n)
+{
+    struct vfio_user_region_access a = { at, region, n };
+    send_message(sock, header(VFIO_USER_REGION_READ, sizeof a), &a, sizeof a, NULL, 0, NULL, 0);
+}
+
+static void say_map(int sock, uint64_t address, uint64_t size, int fd)
+{
+    struct vfio_user_dma_map m = { sizeof m, 3, 0, address, size };
+    send_message(sock, header(VFIO_USER_DMA_MAP, sizeof m), &m, sizeof m, NULL, 0, &fd, fd >= 0);
+}
+
+static void say_unmap(int sock, uint32_t flags, uint64_t address, uint64_t size)
+{
+    struct vfio_user_dma_unmap m = { sizeof m, flags, address, size };
+    send_message(sock, header(VFIO_USER_DMA_UNMAP, sizeof m), &m, sizeof m, NULL, 0, NULL, 0);
+}
+
+static void say_irqs(int sock, uint32_t flags, uint32_t index, uint32_t start, uint32_t count,
+                     const void *data, size_t n, const int *fds, unsigned nfds)
+{
+    struct vfio_irq_set set = { .argsz = (uint32_t)(sizeof set + n), .flags = flags, .index = index,
+                                .start = start, .count = count };
+    send_message(sock, header(VFIO_USER_DEVICE_SET_IRQS, sizeof set + n), &set, sizeof set, data, n,
+                 fds, nfds);
+}
+
+static void say_region_info(int sock, uint32_t index)
+{
+    struct vfio_region_info info = { .argsz = 256, .index = index };
+    send_message(sock, header(VFIO_USER_DEVICE_GET_REGION_INFO, sizeof info), &info, sizeof info, NULL,
+                 0, NULL, 0);
+}
+
+/* The end of each scenario: nothing but its reply is expected of it. */
+static void say_fence(int sock)
+{
+    struct vfio_user_device_info info = { .argsz = sizeof info };
+    send_message(sock, header(VFIO_USER_DEVICE_GET_INFO, sizeof info), &info, sizeof info, NULL, 0,
+                 NULL, 0);
+}
+
+static int new_memory(void)
+{
+    int fd = memfd_create("guest", MFD_CLOEXEC);
+    assert_int_equal(ftruncate(fd, GUEST_SIZE), 0);
+    for (uint32_t i = 0; i < GUEST_SIZE; i += 4)
+        assert_int_equal(pwrite(fd, &i, 4, i), 4);
+    return fd;
+}
+
+#define TRIGGER (VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER)
+
+/* ---- Scenarios --------------------------------------------------------------------------------------- */
+
+static void do_version(int s) { say_version(s); }
+static void do_map(int s)
+{
+    int fd = new_memory();
+    say_map(s, 0x200000, GUEST_SIZE, fd);
+    close(fd);
+}
+static void do_map_no_fd(int s) { say_map(s, 0x200000, 0x1000, -1); }
+static void do_map_twice(int s) { say_map(s, MAPPED, 0x1000, -1); } /* EEXIST */
+static void do_unmap(int s) { say_unmap(s, 0, MAPPED, GUEST_SIZE); }
+static void do_unmap_nothing(int s) { say_unmap(s, 0, 0x5000, 0x1000); }
+static void do_unmap_all(int s) { say_unmap(s, VFIO_DMA_UNMAP_FLAG_ALL, 0, 0); }
+static void do_region_info(int s) { say_region_info(s, 0); }
+static void do_region_info_fd(int s) { say_region_info(s, 1); }
+static void do_irq_info(int s)
+{
+    struct vfio_irq_info info = { .argsz = sizeof info, .index = 1 };
+    send_message(s, header(VFIO_USER_DEVICE_GET_IRQ_INFO, sizeof info), &info, sizeof info, NULL, 0,
+                 NULL, 0);
+}
+static void do_set_irqs(int s)
+{
+    int fds[3];
+    for (int i = 0; i < 3; i++)
+        fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    say_irqs(s, TRIGGER, 1, 1, 3, NULL, 0, fds, 3);
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+}
+static void do_deassign(int s) { say_irqs(s, TRIGGER, 1, 0, 2, NULL, 0, NULL, 0); }
+static void do_disable(int s)
+{
+    say_irqs(s, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, 1, 0, 0, NULL, 0, NULL, 0);
+}
+static void do_mask(int s)
+{
+    say_irqs(s, VFIO_IRQ_SET_DATA_BOOL | VFIO_IRQ_SET_ACTION_MASK, 1, 0, 2, "\1\1", 2, NULL, 0);
+    say_write(s, 0, MESSAGE, 0, 8, false);
+    say_irqs(s, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK, 1, 0, 2, NULL, 0, NULL, 0);
+}
+static void do_read(int s) { say_read(s, 0, 0, 8); }
+static void do_read_config(int s) { say_read(s, 7, 0, 64); }
+static void do_write(int s) { say_write(s, 0, 8, 0x1122334455667788, 8, false); }
+static void do_write_posted(int s)
+{
+    for (uint64_t i = 0; i < 5; i++)
+        say_write(s, 0, 8 * i, i, 8, true);
+}
+static void do_write_bad(int s) { say_write(s, 0, FAIL, 1, 8, false); }
+static void do_write_config(int s) { say_write(s, 7, PCI_BASE_ADDRESS_0, 0xffffffff, 4, false); }
+static void do_write_multi(int s)
+{
+    struct vfio_user_write_multi m = { 3 };
+    struct vfio_user_write w[3] = { { 0, 0, 4, { 1, 2, 3, 4 } },
+                                    { 16, 0, 8, { 5 } },
+                                    { MESSAGE, 0, 8, { 1 } } };
+    send_message(s, header(VFIO_USER_REGION_WRITE_MULTI, sizeof m + sizeof w), &m, sizeof m, w,
+                 sizeof w, NULL, 0);
+}
+static void do_intx(int s) { say_write(s, 0, INTX, 1, 8, false); }
+static void do_message(int s) { say_write(s, 0, MESSAGE, 1, 8, false); }
+static void do_timer(int s) { say_write(s, 0, TIMER, 1, 8, false); }
+static void do_dma_read(int s) { say_write(s, 0, DMA_READ_REG, MAPPED + 0x1000, 8, false); }
+static void do_dma_write(int s) { say_write(s, 0, DMA_WRITE_REG, MAPPED + 0x2000, 8, false); }
+static void do_dma_by_message(int s) { say_write(s, 0, DMA_READ_REG, UNMAPPED, 8, false); }
+static void do_out(int s) { say_write(s, 0, OUT, 0x6f6c6c6568, 5, false); }
+static void do_in(int s)
+{
+    assert_int_equal(send(backend[1], "hello", 5, 0), 5);
+    say_write(s, 0, IN, 1, 8, false);
+}
+static void do_reset(int s)
+{
+    send_message(s, header(VFIO_USER_DEVICE_RESET, 0), NULL, 0, NULL, 0, NULL, 0);
+}
+static void do_pipeline(int s)
+{
+    do_write(s);
+    do_read(s);
+    do_message(s);
+    do_read_config(s);
+    do_region_info_fd(s);
+    do_dma_write(s);
+}
+static void do_unserved(int s)
+{
+    send_message(s, header(VFIO_USER_MIG_DATA_READ, 8), "\10\0\0\0\0\0\0", 8, NULL, 0, NULL, 0);
+}
+
+struct scenario {
+    const char *name;
+    void (*send)(int sock);
+    bool fresh;     /* before the version message */
+    int extra;      /* messages of the server's own that come besides the replies */
+};
+
+static const struct scenario scenarios[] = {
+    { "version", do_version, true, 0 },
+    { "map", do_map, false, 0 },
+    { "map without a file", do_map_no_fd, false, 0 },
+    { "map over another", do_map_twice, false, 0 },
+    { "unmap", do_unmap, false, 0 },
+    { "unmap nothing", do_unmap_nothing, false, 0 },
+    { "unmap all", do_unmap_all, false, 0 },
+    { "region info", do_region_info, false, 0 },
+    { "region info with a descriptor", do_region_info_fd, false, 0 },
+    { "interrupt info", do_irq_info, false, 0 },
+    { "set interrupts", do_set_irqs, false, 0 },
+    { "de-assign interrupts", do_deassign, false, 0 },
+    { "disable interrupts", do_disable, false, 0 },
+    { "mask and unmask", do_mask, false, 0 },
+    { "read", do_read, false, 0 },
+    { "read config space", do_read_config, false, 0 },
+    { "write", do_write, false, 0 },
+    { "posted writes", do_write_posted, false, 0 },
+    { "write that fails", do_write_bad, false, 0 },
+    { "write config space", do_write_config, false, 0 },
+    { "several writes", do_write_multi, false, 0 },
+    { "INTx", do_intx, false, 0 },
+    { "MSI", do_message, false, 0 },
+    { "timer", do_timer, false, 0 },
+    { "DMA read", do_dma_read, false, 0 },
+    { "DMA write", do_dma_write, false, 0 },
+    { "DMA by messages", do_dma_by_message, false, 1 },
+    { "backend write", do_out, false, 0 },
+    { "backend read", do_in, false, 0 },
+    { "reset", do_reset, false, 0 },
+    { "pipeline", do_pipeline, false, 0 },
+    { "unserved command", do_unserved, false, 0 },
+};
+
+/* ---- Running one ------------------------------------------------------------------------------------- */
+
+struct outcome {
+    uint8_t bytes[4096];
+    size_t size;
+    uint8_t *parts[SHARED_PARTS]; /* what the block's parts hold in the end */
+    uint8_t guest[GUEST_SIZE];
+    uint64_t interrupts[5]; /* INTx, MSI 0-3 */
+    uint8_t backend[64];
+    size_t backend_size;
+};
+
+static bool answered; /* the client has answered the server's command */
+
+/* The client's answer to DMA_READ, once its command is there. */
+static void answer_dma(struct stand_in *s, const uint8_t *buf, size_t n)
+{
+    struct vfio_user_header h;
+
+    for (size_t at = 0; at + sizeof h + 16 <= n && !answered; at += h.size) {
+        memcpy(&h, buf + at, sizeof h);
+        if (h.command != VFIO_USER_DMA_READ)
+            continue;
+        struct vfio_user_dma_access a;
+        uint8_t data[64];
+        memcpy(&a, buf + at + sizeof h, sizeof a);
+        memset(data, 0x5a, sizeof data);
+        h.flags = VFIO_USER_FLAG_TYPE_REPLY;
+        h.size += (uint32_t)a.count;
+        send_message(s->client, h, &a, sizeof a, data, a.count, NULL, 0);
+        answered = true;
+    }
+}
+
+static uint64_t count_of(int fd)
+{
+    uint64_t n = 0;
+    return fd >= 0 && read(fd, &n, sizeof n) == sizeof n ? n : 0;
+}
+
+static void collect(struct stand_in *s, struct outcome *o)
+{
+    struct block b;
+    int fd = dup(stand_in_fd(s, STAND_IN_BLOCK));
+    struct block_part parts[SHARED_PARTS];
+    struct block_header *h = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+
+    assert_ptr_not_equal(h, MAP_FAILED);
+    for (int i = 0; i < SHARED_PARTS; i++)
+        parts[i] = h->parts[i];
+    munmap(h, 4096);
+    assert_int_equal(block_open(&b, fd, parts, SHARED_PARTS), 0);
+    struct shared_session *session = block_part(&b, SHARED_SESSION);
+    assert_int_equal(session->looked, 0);
+    assert_int_equal(session->take_intent, 0);
+    memset(&session->fds_which, 0, sizeof session->fds_which);
+    session->messages = session->errors = session->interrupts = 0;
+    session->bytes_in = session->bytes_out = 0;
+    for (int i = 0; i < SHARED_PARTS; i++) {
+        o->parts[i] = malloc(parts[i].size);
+        memcpy(o->parts[i], block_part(&b, (unsigned)i), parts[i].size);
+    }
+    /* Times differ from run to run. */
+    struct shared_work *work = (struct shared_work *)(void *)o->parts[SHARED_WORK];
+    memset(work->deadline, 0, sizeof work->deadline);
+    block_close(&b);
+
+    int memory = stand_in_fd(s, KEEP_FILE | 0);
+    if (memory >= 0)
+        assert_int_equal(pread(memory, o->guest, GUEST_SIZE, 0), GUEST_SIZE);
+    o->interrupts[0] = count_of(stand_in_fd(s, KEEP_IRQ | IRQ_INTX));
+    for (uint32_t i = 0; i < 4; i++)
+        o->interrupts[1 + i] = count_of(stand_in_fd(s, KEEP_IRQ | (IRQ_MSI + i)));
+    ssize_t n = recv(backend[1], o->backend, sizeof o->backend, MSG_DONTWAIT);
+    o->backend_size = n > 0 ? (size_t)n : 0;
+}
+
+static void forget(struct outcome *o)
+{
+    for (int i = 0; i < SHARED_PARTS; i++)
+        free(o->parts[i]);
+}
+
+static struct stand_in fresh, ready;
+
+/* Runs a scenario; the first worker dies at point `at`. Returns the points of a worker that lived. */
+static long run(const struct scenario *c, long at, size_t expected, struct outcome *o)
+{
+    struct stand_in s;
+    bool alive;
+    long points = -1;
+
+    *o = (struct outcome){ .size = 0 };
+    answered = false;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, backend), 0);
+    stand_in_copy(&s, c->fresh ? &fresh : &ready);
+    c->send(s.client);
+    say_fence(s.client);
+    stand_in_start(&s, at);
+    o->size = stand_in_run(&s, o->bytes, 0, expected, &alive, answer_dma);
+    if (alive)
+        points = stand_in_stop(&s);
+    if (points < 0) {
+        /* It died, perhaps just after the last byte. */
+        stand_in_start(&s, 0);
+        o->size = stand_in_run(&s, o->bytes, o->size, expected, &alive, answer_dma);
+        assert_true(alive);
+        assert_true(stand_in_stop(&s) >= 0);
+        points = 0;
+    }
+    uint8_t more;
+    assert_int_equal(recv(s.client, &more, 1, MSG_DONTWAIT), -1);
+    collect(&s, o);
+    stand_in_free(&s);
+    close(backend[0]);
+    close(backend[1]);
+    return points;
+}
+
+/* How many bytes an undisturbed worker sends: runs until the fence's reply, then a little more. */
+static size_t measure(const struct scenario *c)
+{
+    struct vfio_user_header h;
+    struct outcome o = { .size = 0 };
+    struct stand_in s;
+    bool alive;
+
+    answered = false;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, backend), 0);
+    stand_in_copy(&s, c->fresh ? &fresh : &ready);
+    c->send(s.client);
+    say_fence(s.client);
+    stand_in_start(&s, 0);
+    size_t at = 0;
+    int extra = c->extra;
+    for (bool fence = false; !fence || extra; at += h.size) {
+        o.size = stand_in_run(&s, o.bytes, o.size, at + sizeof h, &alive, answer_dma);
+        memcpy(&h, o.bytes + at, sizeof h);
+        o.size = stand_in_run(&s, o.bytes, o.size, at + h.size, &alive, answer_dma);
+        assert_true(alive);
+        fence |= wire_is_reply(&h) && h.command == VFIO_USER_DEVICE_GET_INFO;
+        extra -= !wire_is_reply(&h);
+    }
+    stand_in_stop(&s);
+    stand_in_free(&s);
+    close(backend[0]);
+    close(backend[1]);
+    return at;
+}
+
+static void compare(const struct outcome *o, const struct outcome *expected,
+                    const struct block_part *parts, const char *name, long at)
+{
+    const char *wrong = NULL;
+
+    if (memcmp(o->bytes, expected->bytes, expected->size) != 0)
+        wrong = "replies";
+    if (memcmp(o->guest, expected->guest, GUEST_SIZE) != 0)
+        wrong = "guest memory";
+    if (o->backend_size != expected->backend_size ||
+        memcmp(o->backend, expected->backend, o->backend_size) != 0)
+        wrong = "backend";
+    for (int i = 0; i < 5; i++)
+        if (o->interrupts[i] < expected->interrupts[i] ||
+            o->interrupts[i] > expected->interrupts[i] + 1)
+            wrong = "interrupts";
+    for (int i = 0; i < SHARED_PARTS; i++)
+        if (i != SHARED_INPUT && i != SHARED_OUTPUT &&
+            memcmp(o->parts[i], expected->parts[i], parts[i].size) != 0)
+            wrong = parts[i].name;
+    if (wrong)
+        fail_msg("%s: %s differ after a death at point %ld", name, wrong, at);
+}
+
+static void every_point(void **state)
+{
+    const struct scenario *c = *state;
+    struct outcome expected, o;
+    struct block_header *h = mmap(NULL, 4096, PROT_READ, MAP_SHARED,
+                                  stand_in_fd(&ready, STAND_IN_BLOCK), 0);
+
+    size_t bytes = measure(c);
+    long points = run(c, 0, bytes, &expected);
+    assert_true(points > 10);
+    for (long at = 1; at <= points + 8; at++) {
+        run(c, at, bytes, &o);
+        compare(&o, &expected, h->parts, c->name, at);
+        forget(&o);
+    }
+    forget(&expected);
+    munmap(h, 4096);
+    print_message("%s: %ld points\n", c->name, points);
+}
+
+/* A device with a client that has set up everything. */
+static void make_ready(struct stand_in *s)
+{
+    uint8_t buf[4096];
+    size_t have = 0, at = 0;
+    int fds[4], memory = new_memory();
+    struct vfio_user_header h;
+    bool alive;
+
+    stand_in_new(s, &plugin, NULL, 0);
+    stand_in_start(s, 0);
+    for (int i = 0; i < 4; i++)
+        fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    say_version(s->client);
+    say_map(s->client, MAPPED, GUEST_SIZE, memory);
+    say_map(s->client, UNMAPPED, 0x1000, -1);
+    say_irqs(s->client, TRIGGER, 0, 0, 1, NULL, 0, fds, 1);
+    say_irqs(s->client, TRIGGER, 1, 0, 3, NULL, 0, fds + 1, 3);
+    say_write(s->client, 7, PCI_COMMAND, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 2, false);
+    say_fence(s->client);
+    do {
+        have = stand_in_run(s, buf, have, at + sizeof h, &alive, NULL);
+        memcpy(&h, buf + at, sizeof h);
+        have = stand_in_run(s, buf, have, at + h.size, &alive, NULL);
+        assert_true(alive);
+        assert_int_equal(wire_reply_error(&h), 0);
+        at += h.size;
+    } while (h.command != VFIO_USER_DEVICE_GET_INFO);
+    stand_in_stop(s);
+    for (int i = 0; i < 4; i++)
+        close(fds[i]);
+    close(memory);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    stand_in_new(&fresh, &plugin, NULL, 0);
+    stand_in_start(&fresh, 0);
+    stand_in_stop(&fresh);
+    make_ready(&ready);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    stand_in_free(&fresh);
+    stand_in_free(&ready);
+    return 0;
+}
+
+int main(void)
+{
+    struct CMUnitTest tests[sizeof scenarios / sizeof *scenarios];
+
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
+        tests[i] = (struct CMUnitTest){ scenarios[i].name, every_point, NULL, NULL,
+                                        (void *)(uintptr_t)&scenarios[i] };
+    return cmocka_run_group_tests_name("steps", tests, setup, teardown);
+}
