@@ -1,0 +1,10 @@
+/* lopsided.c - a plugin whose declaration contradicts itself: a BAR whose size is no power of two. */
+#include <outboard/device.h>
+
+static const struct ob_plugin lopsided = {
+    .abi = OB_ABI,
+    .name = "lopsided",
+    .summary = "test device that cannot be served",
+    .bar[0] = { .size = 3000 },
+};
+OB_PLUGIN(lopsided)
