@@ -25,14 +25,20 @@ static bool touches(uint64_t at, size_t n, uint64_t start, uint64_t size)
     return at < start + size && start < at + n;
 }
 
-/* Shared memory behind this access, or NULL. */
-static uint8_t *area_memory(struct ob_device *dev, uint32_t index, uint64_t at, size_t n)
+/* Shared memory in this BAR. 1: *memory is what is behind this access, 0: not concerned, -EINVAL: half
+ * in, half out. */
+static int area_access(struct ob_device *dev, uint32_t index, uint64_t at, size_t n, uint8_t **memory)
 {
     const struct ob_bar *bar = &dev->plugin->bar[index];
-    for (unsigned i = 0; i < bar->areas_count; i++)
-        if (within(at, n, bar->areas[i].offset, bar->areas[i].size))
-            return dev->bar_memory[index] + at;
-    return NULL;
+
+    for (unsigned i = 0; i < bar->areas_count; i++) {
+        const struct ob_area *area = &bar->areas[i];
+        if (!touches(at, n, area->offset, area->size))
+            continue;
+        *memory = dev->bar_memory[index] + at;
+        return within(at, n, area->offset, area->size) ? 1 : -EINVAL;
+    }
+    return 0;
 }
 
 static bool width_allowed(const struct ob_bar *bar, uint64_t at, size_t n)
@@ -68,12 +74,12 @@ static int msix_access(struct ob_device *dev, uint32_t index, uint64_t at, void 
 static int bar_read(struct ob_device *dev, uint32_t index, uint64_t at, void *buf, size_t n)
 {
     const struct ob_bar *bar = &dev->plugin->bar[index];
-    const uint8_t *memory = area_memory(dev, index, at, n);
-    if (memory) {
+    uint8_t *memory;
+    int served = area_access(dev, index, at, n, &memory);
+    if (served > 0)
         memcpy(buf, memory, n);
-        return 0;
-    }
-    int served = msix_access(dev, index, at, buf, NULL, n);
+    if (served == 0)
+        served = msix_access(dev, index, at, buf, NULL, n);
     if (served)
         return served < 0 ? served : 0;
     if (!bar->read || !width_allowed(bar, at, n))
@@ -85,12 +91,12 @@ static int bar_read(struct ob_device *dev, uint32_t index, uint64_t at, void *bu
 static int bar_write(struct ob_device *dev, uint32_t index, uint64_t at, const void *buf, size_t n)
 {
     const struct ob_bar *bar = &dev->plugin->bar[index];
-    uint8_t *memory = area_memory(dev, index, at, n);
-    if (memory) {
+    uint8_t *memory;
+    int served = area_access(dev, index, at, n, &memory);
+    if (served > 0)
         memcpy(memory, buf, n);
-        return 0;
-    }
-    int served = msix_access(dev, index, at, NULL, buf, n);
+    if (served == 0)
+        served = msix_access(dev, index, at, NULL, buf, n);
     if (served)
         return served < 0 ? served : 0;
     if (!bar->write || !width_allowed(bar, at, n))
