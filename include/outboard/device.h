@@ -307,8 +307,8 @@ void ob_unwatch(struct ob_device *dev, int fd);
 /*
  * read(2) and write(2), at most one of them in a step, as the last thing before the state records
  * what they did. If the process died between the call and the end of the step, the successor's first
- * call returns the result of the dead one instead of doing it again; ob_read must then have put the
- * data into the state. Return bytes or a negative errno.
+ * call, which must ask for no less, returns the result of the dead one instead of doing it again.
+ * A read moves at most 4096 bytes. Return bytes or a negative errno.
  */
 ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n);
 ssize_t ob_write(struct ob_device *dev, int fd, const void *buf, size_t n);

@@ -135,6 +135,21 @@ static void power_on(struct ob_device *dev)
     server_step_end(dev, 0, 0);
 }
 
+/* What the dead worker had put into keeping for a step that was undone, or had not yet dropped. */
+static void drop_unused(struct ob_device *dev)
+{
+    const struct server_keeping *k = dev->keeping;
+
+    for (uint32_t name = k->next(k->ctx, KEEP_FILE - 1); name && name < KEEP_BAR;
+         name = k->next(k->ctx, name)) {
+        uint32_t number = name & 0x0fffffff;
+        bool used = name < KEEP_IRQ ? memory_file_fd(dev->memory, number) >= 0
+                                    : irq_is_used(dev, number);
+        if (!used)
+            k->drop(k->ctx, name);
+    }
+}
+
 /* From what the dead worker left to a state that no step has half done, and a session that goes on. */
 static int recover(struct ob_device *dev, const struct effect_counts *dead)
 {
@@ -150,6 +165,8 @@ static int recover(struct ob_device *dev, const struct effect_counts *dead)
         ret = server_recover_session(dev, already + moved);
     else if (ret == 0)
         server_recover_drained(dev);
+    if (ret == 0)
+        drop_unused(dev);
     return ret;
 }
 

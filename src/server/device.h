@@ -34,9 +34,10 @@ struct server_keeping {
     int (*put)(void *ctx, uint32_t name, int fd);
     void (*drop)(void *ctx, uint32_t name);
     int (*get)(void *ctx, uint32_t name); /* a new duplicate, or -errno */
-    /* Sends bytes and descriptors on the connection so that it is known afterwards whether that was
-     * done. Bytes or -errno. */
-    ssize_t (*send)(void *ctx, const void *bytes, size_t n, const int *fds, unsigned nfds);
+    uint32_t (*next)(void *ctx, uint32_t after); /* the lowest name above this one, 0: none */
+    /* Sends bytes and descriptors on the connection, once for each `which`: asked again, by a successor
+     * that cannot know, it only repeats its answer. Bytes or -errno. */
+    ssize_t (*send)(void *ctx, uint64_t which, const void *bytes, size_t n, const int *fds, unsigned nfds);
     void *ctx;
 };
 

@@ -50,6 +50,7 @@ static uint32_t finish_reply(struct ob_device *dev, const struct vfio_user_heade
     memcpy(dev->output + at, &header, sizeof header);
     if (!error && reply->fds_what) {
         SET(dev, dev->session->fds_at, at);
+        SET(dev, dev->session->fds_which, dev->block.h->word);
         SET(dev, dev->session->fds_what, reply->fds_what);
     }
     return at + header.size;

@@ -46,6 +46,9 @@ void irq_flush(struct ob_device *dev);
 /* After a step that changed what the client set up: closes eventfds that have no use any more. */
 void irq_forget_unused(struct ob_device *dev);
 
+/* Is the eventfd that is kept under this number of any use? */
+bool irq_is_used(const struct ob_device *dev, uint32_t number);
+
 /* For a successor: takes the eventfds back out of keeping. 0 or -errno. */
 int irq_recover(struct ob_device *dev);
 

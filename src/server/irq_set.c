@@ -230,6 +230,13 @@ void irq_release(struct ob_device *dev)
     dev->irqs_changed = true;
 }
 
+bool irq_is_used(const struct ob_device *dev, uint32_t number)
+{
+    if (number < IRQ_COUNT)
+        return dev->irqs->irq[number] & IRQ_TRIGGER;
+    return number == IRQ_COUNT ? dev->irqs->intx_mask_event : dev->irqs->intx_unmask_event;
+}
+
 static int take_back(struct ob_device *dev, uint32_t number, int *fd)
 {
     *fd = dev->keeping->get(dev->keeping->ctx, KEEP_IRQ | number);

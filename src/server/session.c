@@ -50,7 +50,7 @@ static ssize_t send_with_fds(struct ob_device *dev, const uint8_t *bytes, size_t
     struct iovec iov = { (void *)(uintptr_t)bytes, n };
 
     if (dev->keeping)
-        return dev->keeping->send(dev->keeping->ctx, bytes, n, &fd, 1);
+        return dev->keeping->send(dev->keeping->ctx, dev->session->fds_which, bytes, n, &fd, 1);
     return wire_send(dev->connection.fd, &iov, 1, &fd, 1);
 }
 

@@ -46,6 +46,7 @@ struct shared_session {
     uint32_t take_intent; /* bytes that are being taken */
     uint32_t sent;        /* bytes of the output that have left */
     uint32_t fds_at;      /* output offset of the message that carries descriptors */
+    uint64_t fds_which;   /* the step that wrote it: names it for those who ask twice */
     uint32_t fds_what;    /* whose descriptors those are: 1 + number of the BAR, 0: nobody's */
 
     uint16_t next_id; /* of our commands to the client */

@@ -19,6 +19,7 @@
 #define BLOCK_MAGIC UINT64_C(0x314b4c424442544f) /* "OTBDBLK1" */
 #define BLOCK_LAYOUT 1u
 #define BLOCK_MAX_PARTS 16u
+#define BLOCK_MAX_READ 4096u
 
 struct block_part {
     char name[16];
@@ -53,6 +54,7 @@ struct block_header {
     int64_t inherited_result;
     uint64_t written; /* what /proc/self/io of this worker says as wchar, kept along */
     uint64_t read;    /* the same for rchar */
+    uint8_t read_bytes[BLOCK_MAX_READ]; /* what the last effect read; no step undoes this */
 };
 
 struct block {

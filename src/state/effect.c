@@ -106,13 +106,18 @@ ssize_t effect_write(struct block *b, enum effect_kind kind, int fd, const void 
 ssize_t effect_read(struct block *b, int fd, void *buf, size_t n)
 {
     ssize_t done;
-    if (inherited(b, EFFECT_READ, &done))
-        return done;
-    intend(b, EFFECT_READ, b->h->read, 0);
-    do
-        done = read(fd, buf, n);
-    while (done < 0 && errno == EINTR);
-    return settle(b, EFFECT_READ, &b->h->read, done);
+
+    n = n < BLOCK_MAX_READ ? n : BLOCK_MAX_READ;
+    if (!inherited(b, EFFECT_READ, &done)) {
+        intend(b, EFFECT_READ, b->h->read, 0);
+        do
+            done = read(fd, b->h->read_bytes, n);
+        while (done < 0 && errno == EINTR);
+        done = settle(b, EFFECT_READ, &b->h->read, done);
+    }
+    if (done > 0)
+        memcpy(buf, b->h->read_bytes, (size_t)done < n ? (size_t)done : n);
+    return done;
 }
 
 void effect_done(struct block *b)

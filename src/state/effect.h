@@ -38,7 +38,8 @@ int effect_start(struct block *b);
  * write(2) and read(2) with their intent recorded. `already` is a number that the caller gets back
  * with the result after a death. Bytes or -errno; EINTR is retried. An EFFECT_READ or EFFECT_WRITE
  * belongs to the step that is being run: its result is forgotten when the step is done. Others call
- * effect_done() when they have stored the result.
+ * effect_done() when they have stored the result. A read moves at most BLOCK_MAX_READ bytes; they are
+ * kept beside the state, where no undoing reaches them.
  */
 ssize_t effect_write(struct block *b, enum effect_kind kind, int fd, const void *buf, size_t n,
                      uint64_t already);

@@ -19,6 +19,7 @@ static struct abort_range protected[MAX_RANGES];
 static int range_count;
 static bool armed;
 static long points, die_at;
+static uint8_t *page; /* that the last store was let into */
 
 static void point(void)
 {
@@ -51,7 +52,8 @@ static void store(int signo, siginfo_t *info, void *context)
         return;
     }
     point();
-    protect(PROT_READ | PROT_WRITE);
+    page = (uint8_t *)((uintptr_t)info->si_addr & ~(uintptr_t)4095);
+    mprotect(page, 4096, PROT_READ | PROT_WRITE);
     uc->uc_mcontext.gregs[REG_EFL] |= TRAP_FLAG;
 }
 
@@ -62,7 +64,7 @@ static void stored(int signo, siginfo_t *info, void *context)
     (void)info;
     uc->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)TRAP_FLAG;
     if (armed)
-        protect(PROT_READ);
+        mprotect(page, 4096, PROT_READ);
 }
 
 void abort_arm(const struct abort_range *ranges, int n, long at)
@@ -103,7 +105,21 @@ long abort_points(void)
         return result;                                \
     }
 
-WRAP(ssize_t, read, (int fd, void *buf, size_t n), fd, buf, n)
+/* The kernel stores into the block as well, and would find it read-only. */
+ssize_t __real_read(int fd, void *buf, size_t n);
+ssize_t __wrap_read(int fd, void *buf, size_t n);
+ssize_t __wrap_read(int fd, void *buf, size_t n)
+{
+    point();
+    if (armed)
+        protect(PROT_READ | PROT_WRITE);
+    ssize_t result = __real_read(fd, buf, n);
+    if (armed)
+        protect(PROT_READ);
+    point();
+    return result;
+}
+
 WRAP(ssize_t, write, (int fd, const void *buf, size_t n), fd, buf, n)
 WRAP(ssize_t, recv, (int fd, void *buf, size_t n, int flags), fd, buf, n, flags)
 WRAP(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags), fd, msg, flags)

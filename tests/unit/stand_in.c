@@ -53,7 +53,7 @@ static bool hear(int sock, void *buf, size_t n, int *fd)
 
 /* ---- The worker's side ----------------------------------------------------------------------------- */
 
-static int control;
+static int control, stop_event;
 
 static int ask(uint32_t what, uint32_t name, int fd, int *got)
 {
@@ -137,7 +137,7 @@ static void work(struct stand_in *s, long at)
     served.next = NULL;
     lobby_open(&served.lobby, dev, -1);
     loop.first = &served;
-    stop.watch = (struct watch){ control, asked_to_stop };
+    stop.watch = (struct watch){ stop_event, asked_to_stop };
     watch_control(loop.epoll, EPOLL_CTL_ADD, &stop.watch, EPOLLIN);
 
     uint8_t *start = (uint8_t *)dev->block.h, *end = start + dev->block.h->size;
@@ -312,6 +312,7 @@ void stand_in_start(struct stand_in *s, long at)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         fatal("socketpair");
+    stop_event = eventfd(0, EFD_CLOEXEC);
     fflush(NULL);
     s->pid = fork();
     if (s->pid < 0)
@@ -339,6 +340,7 @@ static int bury(struct stand_in *s)
         effect_counts(s->pid, &s->dead) < 0 || waitpid(s->pid, &status, 0) != s->pid)
         fatal("wait");
     close(s->control);
+    close(stop_event);
     s->control = -1;
     return status;
 }
@@ -378,11 +380,10 @@ long stand_in_stop(struct stand_in *s)
 
     if (s->control < 0)
         return -1;
-    tell(s->control, "", 1, -1);
+    eventfd_write(stop_event, 1);
     while (serve(s, &points))
         ;
     int status = bury(s);
-    if (getenv("DBG")) fprintf(stderr, "points %ld status %x\n", points, status);
     if (points >= 0 && (!WIFEXITED(status) || WEXITSTATUS(status) != 0))
         fatal("stand-in: the worker did not end well");
     return points;
