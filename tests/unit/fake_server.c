@@ -49,7 +49,9 @@ static bool take_bytes(struct fake *f, void *to, size_t n)
             char bytes[CMSG_SPACE(sizeof f->m.fds)];
         } control;
         struct iovec iov = { at, n };
-        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+        struct msghdr msg = { .msg_iov = &iov,
+                              .msg_iovlen = 1,
+                              .msg_control = control.bytes,
                               .msg_controllen = sizeof control.bytes };
         ssize_t got = recvmsg(f->sock, &msg, MSG_CMSG_CLOEXEC);
         if (got <= 0)
@@ -118,8 +120,9 @@ void fake_send(struct fake *f, const void *bytes, size_t n, const int *fds, unsi
 void fake_reply(struct fake *f, const void *body, size_t n, const int *fds, unsigned nfds)
 {
     static __thread uint8_t bytes[FAKE_MAX + 16];
-    struct vfio_user_header h = { .id = f->m.h.id, .command = f->m.h.command,
-                                  .size = (uint32_t)(sizeof h + n), .flags = 1 };
+    struct vfio_user_header h = {
+        .id = f->m.h.id, .command = f->m.h.command, .size = (uint32_t)(sizeof h + n), .flags = 1
+    };
     memcpy(bytes, &h, sizeof h);
     if (n)
         memcpy(bytes + sizeof h, body, n);
@@ -128,8 +131,11 @@ void fake_reply(struct fake *f, const void *body, size_t n, const int *fds, unsi
 
 void fake_error(struct fake *f, uint32_t error)
 {
-    struct vfio_user_header h = { .id = f->m.h.id, .command = f->m.h.command, .size = sizeof h,
-                                  .flags = 1 | VFIO_USER_FLAG_ERROR, .error = error };
+    struct vfio_user_header h = { .id = f->m.h.id,
+                                  .command = f->m.h.command,
+                                  .size = sizeof h,
+                                  .flags = 1 | VFIO_USER_FLAG_ERROR,
+                                  .error = error };
     fake_send(f, &h, sizeof h, NULL, 0);
 }
 
@@ -144,7 +150,8 @@ bool fake_version(struct fake *f, const char *capabilities)
         fake_wrong(f, "VERSION ends in JSON text", __FILE__, __LINE__);
     body[2] = 1; /* minor */
     if (capabilities)
-        n += (size_t)snprintf(body + 4, sizeof body - 4, "{\"capabilities\":{%s}}", capabilities) + 1;
+        n += (size_t)snprintf(body + 4, sizeof body - 4, "{\"capabilities\":{%s}}", capabilities) +
+             1;
     fake_reply(f, body, n, NULL, 0);
     return true;
 }
@@ -194,8 +201,9 @@ static void write_multi(struct fake *f)
 
 void fake_device(struct fake *f)
 {
-    struct vfio_user_device_info info = { .argsz = 16, .flags = VFIO_DEVICE_FLAGS_PCI,
-                                          .num_regions = 9, .num_irqs = 5 };
+    struct vfio_user_device_info info = {
+        .argsz = 16, .flags = VFIO_DEVICE_FLAGS_PCI, .num_regions = 9, .num_irqs = 5
+    };
     struct vfio_irq_info irq = { .argsz = 16, .flags = VFIO_IRQ_INFO_EVENTFD, .count = 32 };
 
     switch (f->m.h.command) {

@@ -1,8 +1,8 @@
 /*
  * fake_server.h - the other end of a client under test: a thread that plays a server, by script.
  *
- * It speaks the protocol by hand, without the code that the client is made of. Checks in its thread do
- * not end the test at once: fake_stop() reports the first that failed.
+ * It speaks the protocol by hand, without the code that the client is made of. Checks in its
+ * thread do not end the test at once: fake_stop() reports the first that failed.
  */
 #ifndef FAKE_SERVER_H
 #define FAKE_SERVER_H
@@ -24,7 +24,7 @@ struct fake {
     int sock;
     pthread_t thread;
     void (*script)(struct fake *);
-    void *data; /* the script's */
+    void *data;            /* the script's */
     struct fake_message m; /* the one taken last */
     char wrong[200];
     /* The device that fake_serve() plays. */
@@ -36,18 +36,20 @@ struct fake {
 /* Starts the thread; *c is connected to it, and has negotiated if the script did. */
 void fake_start(struct fake *f, void (*script)(struct fake *), void *data, struct ob_client *c,
                 int *result);
-/* Ends the client, then the thread. Fails the test if a check of the script failed, or if descriptors
- * have been left open since fake_start(). */
+/*
+ * Ends the client, then the thread. Fails the test if a check of the script failed, or if
+ * descriptors have been left open since fake_start().
+ */
 void fake_stop(struct fake *f, struct ob_client *c);
 
 /* ---- For scripts ---------------------------------------------------------------------------- */
 
-#define FAKE_CHECK(f, condition)                                  \
-    do {                                                          \
-        if (!(condition)) {                                       \
-            fake_wrong(f, #condition, __FILE__, __LINE__);        \
-            return;                                               \
-        }                                                         \
+#define FAKE_CHECK(f, condition)                           \
+    do {                                                   \
+        if (!(condition)) {                                \
+            fake_wrong(f, #condition, __FILE__, __LINE__); \
+            return;                                        \
+        }                                                  \
     } while (0)
 void fake_wrong(struct fake *f, const char *what, const char *file, int line);
 

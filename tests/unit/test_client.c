@@ -151,7 +151,8 @@ static void test_error_sentence(void **state)
     uint32_t v;
     struct ob_client *c = start(fake_serve, NULL);
     assert_int_equal(ob_client_read(c, 2, 0x10, &v, 4), -EINVAL);
-    assert_string_equal(ob_client_error(c, text, sizeof text), "VFIO_USER_REGION_READ of region 2, 4 "
+    assert_string_equal(ob_client_error(c, text, sizeof text),
+                        "VFIO_USER_REGION_READ of region 2, 4 "
                         "bytes at 0x10: the server replied: Invalid argument");
     assert_int_equal(strlen(ob_client_error(c, text, 10)), 9);
     fake_stop(&fake, c);
@@ -282,13 +283,17 @@ static const struct region_reply region_reply = {
     .info = { .argsz = sizeof(struct region_reply),
               .flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
                        VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS,
-              .index = 5, .cap_offset = offsetof(struct region_reply, type), .size = 8 * PAGE,
+              .index = 5,
+              .cap_offset = offsetof(struct region_reply, type),
+              .size = 8 * PAGE,
               .offset = PAGE },
     .sparse = { .header = { .id = VFIO_REGION_INFO_CAP_SPARSE_MMAP, .version = 1 }, .nr_areas = 2 },
     .area = { { PAGE, PAGE }, { 4 * PAGE, 2 * PAGE } },
-    .type = { .header = { .id = VFIO_REGION_INFO_CAP_TYPE, .version = 1,
+    .type = { .header = { .id = VFIO_REGION_INFO_CAP_TYPE,
+                          .version = 1,
                           .next = offsetof(struct region_reply, sparse) },
-              .type = 0x80001234, .subtype = 7 },
+              .type = 0x80001234,
+              .subtype = 7 },
 };
 
 static void script_regions(struct fake *f)
@@ -489,12 +494,12 @@ static void test_migration(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_capabilities), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_not_connected), cmocka_unit_test(test_read_write),
+        cmocka_unit_test(test_capabilities),   cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_not_connected),  cmocka_unit_test(test_read_write),
         cmocka_unit_test(test_error_sentence), cmocka_unit_test(test_post),
-        cmocka_unit_test(test_write_multi), cmocka_unit_test(test_pipeline),
-        cmocka_unit_test(test_spin), cmocka_unit_test(test_region), cmocka_unit_test(test_irqs),
-        cmocka_unit_test(test_migration),
+        cmocka_unit_test(test_write_multi),    cmocka_unit_test(test_pipeline),
+        cmocka_unit_test(test_spin),           cmocka_unit_test(test_region),
+        cmocka_unit_test(test_irqs),           cmocka_unit_test(test_migration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

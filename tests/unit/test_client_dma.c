@@ -33,7 +33,9 @@ static struct ob_client *start(void (*script)(struct fake *), const void *data)
     return c;
 }
 
-/* ---- With a descriptor ----------------------------------------------------------------------- */
+/*
+ * ---- With a descriptor -----------------------------------------------------------------------
+ */
 
 static void script_descriptor(struct fake *f)
 {
@@ -123,10 +125,14 @@ static void test_map_errors(void **state)
     assert_int_equal(fake.taken[VFIO_USER_DMA_MAP], 4);
 }
 
-/* ---- By messages ----------------------------------------------------------------------------- */
+/*
+ * ---- By messages -----------------------------------------------------------------------------
+ */
 
-/* Maps at 0x10000: page 0 and 1 read-write, 2 read only, 3 write only, then nothing; and one page that
- * ends the address space. */
+/*
+ * Maps at 0x10000: page 0 and 1 read-write, 2 read only, 3 write only, then nothing; and one page
+ * that ends the address space.
+ */
 #define BASE UINT64_C(0x10000)
 #define LAST_PAGE (UINT64_MAX - PAGE + 1)
 
@@ -157,7 +163,8 @@ static void dma_write(struct fake *f, uint64_t address, uint64_t n, uint32_t exp
         fake_wrong(f, "the error of DMA_WRITE", __FILE__, (int)(address - BASE));
     struct vfio_user_dma_access a = { 0 };
     memcpy(&a, f->m.body, sizeof a);
-    FAKE_CHECK(f, f->m.size == (error ? 0 : 16) && (error || (a.address == address && a.count == n)));
+    FAKE_CHECK(f,
+               f->m.size == (error ? 0 : 16) && (error || (a.address == address && a.count == n)));
 }
 
 static void script_messages(struct fake *f)
@@ -240,9 +247,12 @@ static void test_messages(void **state)
     uint8_t before = memory[2 * PAGE - 2], kept = memory[PAGE];
     struct ob_client *c = start(script_messages, NULL);
     assert_int_equal(ob_client_dma_map(c, BASE, PAGE, memory, -1, 0, READ | WRITE), 0);
-    assert_int_equal(ob_client_dma_map(c, BASE + PAGE, PAGE, memory + PAGE, -1, 0, READ | WRITE), 0);
-    assert_int_equal(ob_client_dma_map(c, BASE + 2 * PAGE, PAGE, memory + 2 * PAGE, -1, 0, READ), 0);
-    assert_int_equal(ob_client_dma_map(c, BASE + 3 * PAGE, PAGE, memory + 3 * PAGE, -1, 0, WRITE), 0);
+    assert_int_equal(ob_client_dma_map(c, BASE + PAGE, PAGE, memory + PAGE, -1, 0, READ | WRITE),
+                     0);
+    assert_int_equal(ob_client_dma_map(c, BASE + 2 * PAGE, PAGE, memory + 2 * PAGE, -1, 0, READ),
+                     0);
+    assert_int_equal(ob_client_dma_map(c, BASE + 3 * PAGE, PAGE, memory + 3 * PAGE, -1, 0, WRITE),
+                     0);
     assert_int_equal(ob_client_dma_map(c, LAST_PAGE, PAGE, memory + 4 * PAGE, -1, 0, READ), 0);
     assert_int_equal(ob_client_read(c, 0, 0, &v, 4), 0);
     assert_int_equal(memory[2 * PAGE - 1], 0x5a);
@@ -297,7 +307,9 @@ static void test_process(void **state)
     close(done[1]);
 }
 
-/* ---- Crowds ---------------------------------------------------------------------------------- */
+/*
+ * ---- Crowds ----------------------------------------------------------------------------------
+ */
 
 #define CROWD 500u
 
@@ -355,21 +367,25 @@ static void *drain(void *p)
     return NULL;
 }
 
-/* Talks all the time, and never replies to the read. */
+/* Talks all the time, faster than anyone can answer, and never replies to the read. */
 static void script_flood(struct fake *f)
 {
-    struct vfio_user_header h = { .command = VFIO_USER_DMA_READ, .size = 32 };
-    struct vfio_user_dma_access a = { BASE, 4 };
-    uint8_t m[32];
+    struct {
+        struct vfio_user_header h;
+        struct vfio_user_dma_access a;
+    } m[2000];
     pthread_t thread;
 
+    for (size_t i = 0; i < 2000; i++) {
+        m[i].h = (struct vfio_user_header){ .command = VFIO_USER_DMA_READ, .size = 32 };
+        m[i].a = (struct vfio_user_dma_access){ BASE, 4 };
+    }
     FAKE_CHECK(f, fake_version(f, NULL));
     FAKE_CHECK(f, fake_expect(f, VFIO_USER_REGION_READ));
-    memcpy(m, &h, 16);
-    memcpy(m + 16, &a, 16);
     FAKE_CHECK(f, pthread_create(&thread, NULL, drain, f) == 0);
-    while (send(f->sock, m, sizeof m, MSG_NOSIGNAL) > 0)
-        ;
+    ssize_t sent = 0;
+    for (size_t at = 0; sent >= 0; at = (at + (size_t)sent) % sizeof m)
+        sent = send(f->sock, (char *)m + at, sizeof m - at, MSG_NOSIGNAL);
     pthread_join(thread, NULL);
 }
 

@@ -139,7 +139,9 @@ static void test_version_refused(void **state)
     fake_stop(&fake, c);
 }
 
-/* ---- Replies that break the connection ------------------------------------------------------- */
+/*
+ * ---- Replies that break the connection -------------------------------------------------------
+ */
 
 /* What the server sends in place of the reply to a read of 4 bytes. */
 struct bytes {
@@ -245,13 +247,17 @@ static void script_reply_to_posted(struct fake *f)
         ;
 }
 
-/* Replies twice. */
+/* Replies twice at once: the second finds a request that has its reply already. */
 static void script_twice(struct fake *f)
 {
+    struct bytes b[2] = { good, good };
+    uint8_t both[72];
     FAKE_CHECK(f, fake_version(f, NULL));
     FAKE_CHECK(f, fake_expect(f, VFIO_USER_REGION_READ));
-    fake_device(f);
-    fake_device(f);
+    b[0].h.id = b[1].h.id = f->m.h.id;
+    memcpy(both, &b[0], 36);
+    memcpy(both + 36, &b[1], 36);
+    fake_send(f, both, sizeof both, NULL, 0);
     while (fake_take(f))
         ;
 }
@@ -272,8 +278,7 @@ static void test_unasked(void **state)
     fake_stop(&fake, c);
 
     c = start(script_twice, NULL);
-    int ret = ob_client_read(c, 0, 0, &v, 4); /* depends on when the second one comes */
-    assert_true(ret == 0 || ret == -EPROTO);
+    assert_int_equal(ob_client_read(c, 0, 0x10, &v, 4), 0);
     assert_int_equal(ob_client_read(c, 0, 0, &v, 4), -EPROTO);
     assert_lost(c, -EPROTO, "nobody asked for");
     fake_stop(&fake, c);
@@ -304,7 +309,9 @@ static void test_vanish(void **state)
     fake_stop(&fake, c);
 }
 
-/* ---- Bytes in pieces, late replies ----------------------------------------------------------- */
+/*
+ * ---- Bytes in pieces, late replies -----------------------------------------------------------
+ */
 
 static void script_pieces(struct fake *f)
 {
@@ -376,7 +383,8 @@ static void test_late(void **state)
     struct ob_client *c = start(script_late, NULL);
     ob_client_set_timeout(c, 30);
     assert_int_equal(ob_client_read(c, 0, 0, &v, 4), -ETIMEDOUT);
-    assert_string_equal(ob_client_error(c, text, sizeof text), "VFIO_USER_REGION_READ of region 0, 4 "
+    assert_string_equal(ob_client_error(c, text, sizeof text),
+                        "VFIO_USER_REGION_READ of region 0, 4 "
                         "bytes at 0x0: no reply within 30 ms");
     ob_client_set_timeout(c, 5000);
     assert_int_equal(ob_client_read(c, 0, 0, &w, 4), 0);
@@ -407,7 +415,9 @@ static void test_never(void **state)
     fake_stop(&fake, c);
 }
 
-/* ---- Info replies ---------------------------------------------------------------------------- */
+/*
+ * ---- Info replies ----------------------------------------------------------------------------
+ */
 
 static void script_device_info(struct fake *f)
 {
@@ -456,7 +466,10 @@ static const struct region_reply good_region = {
     .info = { .argsz = offsetof(struct region_reply, n),
               .flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_MMAP |
                        VFIO_REGION_INFO_FLAG_CAPS,
-              .index = 5, .cap_offset = 32, .size = 8 * PAGE, .offset = PAGE },
+              .index = 5,
+              .cap_offset = 32,
+              .size = 8 * PAGE,
+              .offset = PAGE },
     .sparse = { .header = { .id = VFIO_REGION_INFO_CAP_SPARSE_MMAP, .version = 1 }, .nr_areas = 2 },
     .area = { { PAGE, PAGE }, { 4 * PAGE, 2 * PAGE } },
     .n = offsetof(struct region_reply, n),
@@ -525,7 +538,7 @@ static void test_region(void **state)
     REGION(nfds, 2, -EBADMSG);
     REGION(nfds, 16, -EBADMSG);
     REGION(info.argsz, 0xffffffff, -EBADMSG);
-    REGION(info.argsz, 4000, 0); /* wants more room than it uses */
+    REGION(info.argsz, 4000, 0);                              /* wants more room than it uses */
     REGION(info.flags, VFIO_REGION_INFO_FLAG_READ, -EBADMSG); /* a descriptor all the same */
     r.nfds = 0;
     region_reply(&r, 0);
@@ -555,9 +568,22 @@ static void test_descriptors(void **state)
     struct vfio_irq_info irq;
     assert_int_equal(ob_client_irq_info(c, 5, &irq), -EBADMSG);
     fake_stop(&fake, c);
+
+    /* More than we said that we take. */
+    int result;
+    r.nfds = 2;
+    c = ob_client_new();
+    ob_client_set_limits(c, 1, 65536);
+    fake_start(&fake, script_region, &r, c, &result);
+    assert_int_equal(result, 0);
+    assert_int_equal(ob_client_region(c, 5, &region), -EPROTO);
+    assert_lost(c, -EPROTO, "more descriptors");
+    fake_stop(&fake, c);
 }
 
-/* ---- Files that cannot be mapped as the server says ------------------------------------------ */
+/*
+ * ---- Files that cannot be mapped as the server says ------------------------------------------
+ */
 
 static void script_file(struct fake *f)
 {
@@ -600,7 +626,9 @@ static void test_map(void **state)
     close(pipes[1]);
 }
 
-/* ---- Other replies --------------------------------------------------------------------------- */
+/*
+ * ---- Other replies ---------------------------------------------------------------------------
+ */
 
 static void script_others(struct fake *f)
 {

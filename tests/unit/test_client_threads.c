@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
-#include <stdatomic.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -30,12 +30,12 @@ struct worker {
     atomic_bool *end; /* for those that run as long as the others do */
 };
 
-#define EXPECT(condition)         \
-    do {                          \
-        if (!(condition)) {       \
+#define EXPECT(condition)          \
+    do {                           \
+        if (!(condition)) {        \
             w->wrong = #condition; \
-            return NULL;          \
-        }                         \
+            return NULL;           \
+        }                          \
     } while (0)
 
 static void *synchronous(void *p)
