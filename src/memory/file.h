@@ -49,8 +49,8 @@ void memory_files_drop(struct memory_files *fs, uint32_t number);
 struct memory_file *memory_files_get(const struct memory_files *fs, uint32_t number);
 
 /*
- * A region begins to use [offset, offset + size) of the file, size > 0, no overflow. Errors as
- * memory_map(). *base is where the range starts.
+ * A region begins to use [offset, offset + size) of the file, size > 0. Errors as memory_map().
+ * *base is where the range starts.
  */
 int memory_files_attach(struct memory_file *file, uint64_t offset, uint64_t size,
                         struct memory_mapping **mapping, uint8_t **base);

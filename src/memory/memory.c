@@ -81,7 +81,7 @@ int memory_map(struct memory *m, uint32_t id, const struct memory_region *r)
     uint64_t last = r->address + (r->size - 1);
     if (r->size == 0 || last < r->address || (r->flags & ~(MEMORY_READ | MEMORY_WRITE)) ||
         id >= m->max || m->owner[id].used || (!file && r->file != MEMORY_NO_FILE) ||
-        (file && ((r->offset & m->page_mask) || r->offset + r->size < r->offset)))
+        (file && (r->offset & m->page_mask)))
         return -EINVAL;
 
     struct memory_range below;

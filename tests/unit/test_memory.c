@@ -105,6 +105,21 @@ static void test_files_shared(void **state)
     close(fd);
 }
 
+/* Two ways to open a file are two files, also where the table has them side by side. */
+static void test_files_modes(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        struct memory *m = memory_new(2, 2);
+        int fd = make_file(1);
+        uint32_t write = 0, read = 1;
+        assert_int_equal(memory_file_add(m, dup(fd), &write), 1);
+        assert_int_equal(memory_file_add(m, reopen(fd, O_RDONLY), &read), 1);
+        memory_free(m);
+        close(fd);
+    }
+}
+
 /* Every number and every order of removal keeps the chains of the files' table whole. */
 static void test_files_many(void **state)
 {
@@ -224,7 +239,11 @@ static void test_sparse_giant(void **state)
     assert_int_equal(pread(memory_file_fd(m, 0), back, 2, ((off_t)1 << 50) + 3 * PAGE - 2), 2);
     assert_memory_equal(back, "ab", 2);
     r = (struct memory_region){ PAGE * 16, (uint64_t)1 << 59, 0, 0, RW };
-    assert_int_equal(memory_map(m, 1, &r), -ENOSPC);
+    /* However often that fails, nothing of it stays. */
+    for (uint32_t i = 0; i < 70000; i++)
+        assert_int_equal(memory_map(m, 1, &r), -ENOSPC);
+    r.size = PAGE;
+    assert_int_equal(memory_map(m, 1, &r), 0);
     memory_free(m);
 }
 
@@ -380,9 +399,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_new),         TEST(test_files_refused), TEST(test_files_shared),
-        TEST(test_files_many),  TEST(test_map_refused),   TEST(test_sealed),
-        TEST(test_sparse_giant), TEST(test_translate),    TEST(test_copy),
-        TEST(test_65535),
+        TEST(test_files_modes), TEST(test_files_many),    TEST(test_map_refused),
+        TEST(test_sealed),      TEST(test_sparse_giant),  TEST(test_translate),
+        TEST(test_copy),        TEST(test_65535),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -209,6 +209,13 @@ static void test_huge_pages(void **state)
     assert_true(error == 0 || error == -EFAULT);
     assert_int_equal(ftruncate(fd, 0), 0);
     assert_int_equal(memory_read(m, huge - 1, &byte, 1), -EFAULT);
+
+    /* Too large to be mapped as a whole, and the region begins and ends inside huge pages. */
+    assert_int_equal(ftruncate(fd, (off_t)1 << 60), 0);
+    r = (struct memory_region){ 4ull * huge, huge, ((uint64_t)1 << 50) + PAGE, 0, RW };
+    assert_int_equal(memory_map(m, 1, &r), 0);
+    error = memory_read(m, 4ull * huge, &byte, 1);
+    assert_true(error == 0 || error == -EFAULT);
     memory_free(m);
     close(fd);
 }
