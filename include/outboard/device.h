@@ -205,6 +205,8 @@ struct ob_plugin {
 
 /* ---- What a device may call, on its thread -------------------------------------------------- */
 
+#pragma GCC visibility push(default) /* so that a plugin in a file finds them in the program */
+
 /* The state: in memory that outlives the process, aligned to 64 bytes. Never NULL if size > 0. */
 void *ob_state(struct ob_device *dev);
 
@@ -312,6 +314,8 @@ void ob_unwatch(struct ob_device *dev, int fd);
  */
 ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n);
 ssize_t ob_write(struct ob_device *dev, int fd, const void *buf, size_t n);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }
