@@ -7,8 +7,9 @@
  * Each access of the guest is a message, so what counts is how few of them a byte takes. Drivers
  * write up to 16 bytes, then read a register to see whether the transmitter is empty. So bytes wait
  * in the transmit FIFO until the guest does anything but write another one, and leave all at once,
- * before it can see that they waited; a driver that just stops is seen by a timer. The interrupt
- * line then stays low through a long output, which spares an exchange of messages for each access.
+ * before it can see that they waited; that a driver just stopped is told by a timer. The interrupt
+ * line then stays low through a long output: each time that it rises costs the guest a visit, and
+ * the client of the device a message to unmask it.
  */
 #include "line.h"
 #include "uart.h"
@@ -20,7 +21,7 @@
 
 enum { TIMER_OUTPUT, TIMER_TIME_OUT, TIMER_INPUT, TIMERS };
 
-#define OUTPUT_DELAY 200000u /* ns that a byte may wait for company */
+#define OUTPUT_DELAY 500000u /* ns after which no more bytes are expected to come along */
 #define TIME_OUT 350000u     /* ns, four characters at 115,200 baud */
 
 struct serial {
@@ -158,7 +159,7 @@ static void settle(struct ob_device *dev, bool active)
     /* Refilling an empty FIFO, and not one with some room, keeps the interrupt low in between. */
     if (s->uart.rx_count == 0 && receive_input(s))
         active = true;
-    if (s->uart.tx_count > 0 && !p->blocked && !s->output_waits) {
+    if (s->uart.tx_count > 0 && !p->blocked) {
         ob_timer_set(dev, TIMER_OUTPUT, ob_now(dev) + OUTPUT_DELAY);
         s->output_waits = 1;
     }
