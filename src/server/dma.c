@@ -118,9 +118,12 @@ static bool advance(struct ob_device *dev, unsigned slot)
     int error = copy(dev, d);
 
     if (error == -EREMOTE) {
-        if (!dev->session->negotiated || message_under_way(dev) || dev->output_blocked ||
-            step_reply(&dev->block) > SHARED_OUTPUT_FULL)
+        if (!dev->session->negotiated || message_under_way(dev) || dev->output_blocked)
             return false;
+        if (step_reply(&dev->block) > SHARED_OUTPUT_FULL) {
+            dev->dma_more = true; /* the output is about to leave */
+            return false;
+        }
         ask_client(dev, slot);
         return true;
     }
@@ -128,20 +131,29 @@ static bool advance(struct ob_device *dev, unsigned slot)
     return true;
 }
 
-void dma_pump(struct ob_device *dev)
+/* Each slot once. How many went on: these may have begun others, also in slots that were passed. */
+static int pump_once(struct ob_device *dev)
 {
-    int turn = TURN;
+    int advanced = 0;
 
-    dev->dma_more = false;
     for (uint64_t left = dev->work->dmas; left; left &= left - 1) {
         unsigned slot = (unsigned)__builtin_ctzll(left);
-        while (dev->work->dma[slot].state == DMA_QUEUED && advance(dev, slot)) {
-            if (--turn == 0) {
-                dev->dma_more = true;
-                return;
-            }
-        }
+        if (dev->work->dma[slot].state == DMA_QUEUED && advance(dev, slot))
+            advanced++;
     }
+    return advanced;
+}
+
+void dma_pump(struct ob_device *dev)
+{
+    int advanced, turn = 0;
+
+    dev->dma_more = false;
+    do {
+        advanced = pump_once(dev);
+        turn += advanced;
+    } while (advanced && turn < TURN);
+    dev->dma_more |= advanced != 0;
 }
 
 static unsigned find_sent(const struct ob_device *dev, const struct vfio_user_header *h)

@@ -340,6 +340,7 @@ void server_disconnect(struct ob_device *dev, const char *why)
     SET(dev, dev->session->negotiated, 0);
     server_step_end(dev, 0, 0);
     dma_fail_all(dev);
+    dma_pump(dev); /* what the device began at that */
     if (dev->keeping)
         dev->keeping->drop(dev->keeping->ctx, KEEP_CONNECTION);
     /* I/O that is under way ends in the memory of the client that began it, before another comes. */
