@@ -55,8 +55,7 @@ static ssize_t receive(int sock, void *buf, size_t n, struct wire_fds *fds, int 
     } while (got < 0 && errno == EINTR);
     if (got < 0)
         return -errno;
-    if (msg.msg_controllen)
-        collect_fds(&msg, fds);
+    collect_fds(&msg, fds);
     return got;
 }
 
