@@ -1,5 +1,6 @@
 """`outboard serve` as a child process of a test."""
 
+import contextlib
 import os
 import select
 import signal
@@ -66,3 +67,23 @@ class Server:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+@contextlib.contextmanager
+def serving(folder):
+    """Gives a function that starts device processes, which end with the block; and well."""
+    servers = []
+
+    def start(device, *params, **options):
+        name = f"{device.rsplit('/', 1)[-1]}{len(servers)}"
+        servers.append(Server(folder / name, device, *params, **options))
+        return servers[-1]
+
+    yield start
+    failures = []
+    for server in servers:
+        try:
+            server.stop()
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, "\n".join(failures)

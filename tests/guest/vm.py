@@ -8,6 +8,7 @@ The guest is busybox in memory; its shell is on QEMU's own serial port (ttyS0), 
 under test is never needed to find out what went wrong. Nothing outlives the test.
 """
 
+import contextlib
 import functools
 import itertools
 import json
@@ -81,7 +82,9 @@ class VM:
 
         image = folder / "initramfs.gz"
         self._build_image(image, kernel, modules, files or {}, init)
-        cmdline = "console=ttyS0 quiet mitigations=off"
+        # no_timer_check: on a busy machine the timer's interrupts come too late for the kernel's
+        # test of them, and it panics.
+        cmdline = "console=ttyS0 quiet mitigations=off no_timer_check"
         cmdline += (" intel_iommu=on" if iommu else "") + (f" {append}" if append else "")
         # The boot loader would cut it off or hang, without a word.
         assert len(cmdline) < 2048, "the kernel's command line is too long"
@@ -177,6 +180,29 @@ class VM:
         rows = [line.split() for line in listing.splitlines()]
         return [row[0] for row in rows if [int(x, 16) for x in row[1:]] == [vendor, device]]
 
+    def bind(self, address, driver):
+        """Gives a PCI function to a driver."""
+        device = f"/sys/bus/pci/devices/{address}"
+        self.check(f"! [ -e {device}/driver ] || echo {address} > {device}/driver/unbind\n"
+                   f"echo {driver} > {device}/driver_override\n"
+                   f"echo {address} > /sys/bus/pci/drivers_probe\n"
+                   f"[ -e {device}/driver ]")
+
+    def appears(self, path, seconds=10):
+        """Waits until the guest has that file."""
+        self.check(f"n=0; until [ -e {path} ]; do usleep 10000; n=$((n + 1))\n"
+                   f"[ $n -lt {seconds * 100} ] || break; done; [ -e {path} ]", timeout=60)
+
+    def tty(self, address):
+        """The terminal of a serial port: "/dev/ttyS1"."""
+        return "/dev/" + self.check(f"ls /sys/bus/pci/devices/{address}/tty").strip()
+
+    def interrupts(self, address):
+        """How often the INTx of a PCI function came, on all CPUs."""
+        irq = self.check(f"cat /sys/bus/pci/devices/{address}/irq").strip()
+        words = self.check(f"grep '^ *{irq}:' /proc/interrupts").split()[1:]
+        return sum(int(word) for word in itertools.takewhile(str.isdigit, words))
+
     def reboot(self, timeout=60):
         self.console.send("reboot -f\n")
         self.wait_ready(timeout)
@@ -218,3 +244,20 @@ class VM:
         self.console.close()
         if hasattr(self, "qmp"):
             self.qmp.close()
+
+
+@contextlib.contextmanager
+def booting(folder):
+    """Gives a function that starts guests and waits for their shells; they end with the block."""
+    machines = []
+
+    def start(**options):
+        machines.append(VM(folder / f"vm{len(machines)}", **options))
+        machines[-1].wait_ready()
+        return machines[-1]
+
+    try:
+        yield start
+    finally:
+        for machine in machines:
+            machine.stop()
