@@ -59,7 +59,7 @@ static double now(void)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-/* ---- The raw side --------------------------------------------------------------------------- */
+/* ---- The raw side ------------------------------------------------------------------------ */
 
 static void send_all(int sock, const char *p, size_t n)
 {
@@ -144,7 +144,7 @@ static double raw_posts(struct bench *b)
     return (now() - start) / POSTS;
 }
 
-/* ---- The client ----------------------------------------------------------------------------- */
+/* ---- The client -------------------------------------------------------------------------- */
 
 static void check(struct bench *b, int ret)
 {
@@ -172,7 +172,7 @@ static double client_posts(struct bench *b)
     return (now() - start) / POSTS;
 }
 
-/* ---- Placement ------------------------------------------------------------------------------ */
+/* ---- Placement --------------------------------------------------------------------------- */
 
 static void pin(pid_t thread, size_t cpu)
 {
@@ -216,7 +216,7 @@ static void find_cores(struct bench *b, cpu_set_t *all)
         die("two cores are needed");
 }
 
-/* ---- Rounds --------------------------------------------------------------------------------- */
+/* ---- Rounds ------------------------------------------------------------------------------ */
 
 static int ascending(const void *a, const void *b)
 {

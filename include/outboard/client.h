@@ -93,9 +93,10 @@ int ob_client_set_limits(struct ob_client *c, uint32_t max_msg_fds, uint32_t max
 /*
  * Connects to the UNIX socket of a server, or takes over a socket that is connected already, and
  * negotiates. ob_client_adopt() owns the descriptor from the moment it is called, in every case,
- * and changes its file status flags. Once for each client. Errors of socket(2) and connect(2);
- * -ENAMETOOLONG; -EPROTONOSUPPORT: another version of the protocol; -EBUSY: the usual reply of a
- * server that has a client; -EISCONN: called before.
+ * and changes its file status flags. A client connects once; it may try again only where there was
+ * no server to connect to. Errors of socket(2) and connect(2); -ENAMETOOLONG; -EPROTONOSUPPORT:
+ * another version of the protocol; -EBUSY: the usual reply of a server that has a client; -EISCONN:
+ * connected before.
  */
 int ob_client_connect(struct ob_client *c, const char *path);
 int ob_client_adopt(struct ob_client *c, int fd);
@@ -109,7 +110,8 @@ int ob_client_fd(struct ob_client *c);
 
 /*
  * Handles what has arrived, without waiting for more: answers the server's commands and takes
- * replies to requests in. 0, or the error that ended the connection.
+ * replies to requests in. Where another thread reads the socket, it does nothing. It waits only for
+ * the server to take the answers. 0, or the error that ended the connection.
  */
 int ob_client_process(struct ob_client *c);
 

@@ -100,7 +100,7 @@ int client_bad_reply(struct ob_client *c, const struct call *call, const char *w
     return client_refuse(c, -EBADMSG, "%s: %s", describe(call, about, sizeof about), what);
 }
 
-/* ---- Slots --------------------------------------------------------------------------------- */
+/* ---- Slots ------------------------------------------------------------------------------- */
 
 /* A free slot, with an id that no request under way has. Ids below CLIENT_SLOTS belong to messages
  * that have no reply. NULL: none came free in time, or the connection was lost. */
@@ -150,7 +150,7 @@ static void abandon(struct ob_client *c, struct ob_request *rq)
         client_fail(c, -ETIMEDOUT, "the server left %u requests without a reply", c->abandoned);
 }
 
-/* ---- Waiting ------------------------------------------------------------------------------- */
+/* ---- Waiting ----------------------------------------------------------------------------- */
 
 /* Reads the socket, for all that wait, until this request has its reply. */
 static int lead(struct ob_client *c, struct ob_request *rq)
@@ -216,7 +216,7 @@ static int finish(struct ob_client *c, struct ob_request *rq)
     return ret;
 }
 
-/* ---- Calls --------------------------------------------------------------------------------- */
+/* ---- Calls ------------------------------------------------------------------------------- */
 
 int client_negotiated(struct ob_client *c)
 {

@@ -17,7 +17,7 @@
 #define TIMEOUT_MAX_MS 3600000u
 #define SPIN_MAX_US 1000000u
 
-/* ---- Errors -------------------------------------------------------------------------------- */
+/* ---- Errors ------------------------------------------------------------------------------ */
 
 static void set_error(struct ob_client *c, const char *format, va_list args)
 {
@@ -53,9 +53,8 @@ int client_fail(struct ob_client *c, int error, const char *format, ...)
     set_error(c, format, args);
     va_end(args);
     c->failed = error;
-    shutdown(c->fd, SHUT_RDWR); /* wakes who reads or sends */
-    for (struct ob_request *rq = c->waiting; rq; rq = rq->next)
-        pthread_cond_signal(&rq->changed);
+    /* Tells the server, and wakes who reads; who waits for a reply is woken by the one before. */
+    shutdown(c->fd, SHUT_RDWR);
     pthread_cond_broadcast(&c->sent);
     pthread_cond_broadcast(&c->slot_freed);
     return error;
@@ -69,7 +68,7 @@ const char *ob_client_error(struct ob_client *c, char *buf, size_t size)
     return buf;
 }
 
-/* ---- Settings ------------------------------------------------------------------------------ */
+/* ---- Settings ---------------------------------------------------------------------------- */
 
 /*
  * How long the kernel itself waits. Receiving: as long as a reply may take. Sending: one tick,
@@ -134,7 +133,7 @@ int ob_client_set_limits(struct ob_client *c, uint32_t max_msg_fds, uint32_t max
     return ret;
 }
 
-/* ---- Beginning and end --------------------------------------------------------------------- */
+/* ---- Beginning and end ------------------------------------------------------------------- */
 
 static void init_condition(pthread_cond_t *cond)
 {
@@ -194,7 +193,7 @@ void ob_client_free(struct ob_client *c)
     free(c);
 }
 
-/* ---- Negotiation --------------------------------------------------------------------------- */
+/* ---- Negotiation ------------------------------------------------------------------------- */
 
 /* Gives the connection up, for who does not hold the lock. */
 static int refuse_server(struct ob_client *c, int error, const char *why)
@@ -305,6 +304,12 @@ static int connect_within(const char *path, unsigned ms, int *sock)
 int ob_client_connect(struct ob_client *c, const char *path)
 {
     int sock = -1;
+
+    pthread_mutex_lock(&c->lock);
+    bool connected = c->fd >= 0;
+    pthread_mutex_unlock(&c->lock);
+    if (connected)
+        return client_refuse(c, -EISCONN, "connected already");
     int ret = connect_within(path, atomic_load(&c->timeout_ms), &sock);
     if (ret < 0) {
         errno = -ret;
@@ -313,7 +318,7 @@ int ob_client_connect(struct ob_client *c, const char *path)
     return ob_client_adopt(c, sock);
 }
 
-/* ---- What was agreed ----------------------------------------------------------------------- */
+/* ---- What was agreed --------------------------------------------------------------------- */
 
 static void publish(const struct wire_capabilities *w, uint16_t minor, struct ob_capabilities *c)
 {

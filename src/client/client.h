@@ -12,7 +12,8 @@
  *            answers to the server's commands before giving it up, so the thread that reads never
  *            waits for the one that sends.
  *
- * Who gives `reading` up wakes one thread that waits for a reply, if there is one.
+ * Who gives `reading` up wakes one thread that waits for a reply, if there is one; so does a waiting
+ * thread that leaves while nobody reads.
  */
 #ifndef CLIENT_CLIENT_H
 #define CLIENT_CLIENT_H

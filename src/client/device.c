@@ -60,7 +60,7 @@ int ob_client_device_feature(struct ob_client *c, uint32_t flags, void *data, si
     return 0;
 }
 
-/* ---- Migration data ------------------------------------------------------------------------ */
+/* ---- Migration data ---------------------------------------------------------------------- */
 
 static struct call mig_data_call(uint16_t command, size_t n)
 {

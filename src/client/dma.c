@@ -91,7 +91,7 @@ bool client_command(struct ob_client *c, const void *bytes, size_t n, size_t nfd
     return !(m.header.flags & VFIO_USER_FLAG_NO_REPLY);
 }
 
-/* ---- The caller's side --------------------------------------------------------------------- */
+/* ---- The caller's side ------------------------------------------------------------------- */
 
 /* Before the server hears of it, so that its first command finds the map. */
 static int add(struct ob_client *c, const struct dma_map *map)

@@ -16,7 +16,7 @@
 #define INFO_MAX (WIRE_MAX_MESSAGE - (uint32_t)sizeof(struct vfio_user_header))
 #define INFO_TRIES 3
 
-/* ---- Reading and writing ------------------------------------------------------------------- */
+/* ---- Reading and writing ----------------------------------------------------------------- */
 
 static struct call region_call(uint16_t command, uint32_t region, uint64_t offset, size_t n)
 {
@@ -169,7 +169,7 @@ int ob_client_write_multi(struct ob_client *c, const struct vfio_user_write *wri
     return 0;
 }
 
-/* ---- Region info --------------------------------------------------------------------------- */
+/* ---- Region info ------------------------------------------------------------------------- */
 
 /* A region under construction: the structure that the caller sees, and the reply behind it. */
 struct info {
@@ -349,7 +349,7 @@ void ob_region_free(struct ob_region *r)
     free(r); /* the first member of struct info */
 }
 
-/* ---- Mapping ------------------------------------------------------------------------------- */
+/* ---- Mapping ----------------------------------------------------------------------------- */
 
 static bool inside(uint64_t offset, uint64_t size, uint64_t start, uint64_t length)
 {

@@ -156,7 +156,7 @@ bool fake_version(struct fake *f, const char *capabilities)
     return true;
 }
 
-/* ---- An ordinary device --------------------------------------------------------------------- */
+/* ---- An ordinary device ------------------------------------------------------------------ */
 
 static void region_access(struct fake *f)
 {
@@ -273,7 +273,7 @@ bool fake_dma(struct fake *f, uint16_t command, uint64_t address, uint64_t count
     return true;
 }
 
-/* ---- The thread ----------------------------------------------------------------------------- */
+/* ---- The thread -------------------------------------------------------------------------- */
 
 static void *run(void *p)
 {

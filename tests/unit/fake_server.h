@@ -42,7 +42,7 @@ void fake_start(struct fake *f, void (*script)(struct fake *), void *data, struc
  */
 void fake_stop(struct fake *f, struct ob_client *c);
 
-/* ---- For scripts ---------------------------------------------------------------------------- */
+/* ---- For scripts ------------------------------------------------------------------------- */
 
 #define FAKE_CHECK(f, condition)                           \
     do {                                                   \

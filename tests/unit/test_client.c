@@ -5,14 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -36,7 +36,7 @@ static void fill(uint8_t *p, size_t n)
         p[i] = (uint8_t)(i * 7 + (i >> 8));
 }
 
-/* ---- Negotiation ---------------------------------------------------------------------------- */
+/* ---- Negotiation ------------------------------------------------------------------------- */
 
 static void test_capabilities(void **state)
 {
@@ -113,7 +113,60 @@ static void test_not_connected(void **state)
     ob_client_free(NULL);
 }
 
-/* ---- Regions -------------------------------------------------------------------------------- */
+static struct sockaddr_un listen_somewhere(int *listener, char *folder)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    assert_non_null(mkdtemp(folder));
+    snprintf(a.sun_path, sizeof a.sun_path, "%s/socket", folder);
+    *listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(*listener, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(*listener, 0), 0);
+    return a;
+}
+
+static void *accept_one(void *p)
+{
+    fake.sock = accept(*(int *)p, NULL, NULL);
+    fake.data = NULL;
+    fake_serve(&fake);
+    close(fake.sock);
+    return NULL;
+}
+
+static void test_connect(void **state)
+{
+    (void)state;
+    char text[OB_CLIENT_ERROR_SIZE], folder[] = "/tmp/test_client.XXXXXX";
+    int listener;
+    pthread_t thread;
+    uint32_t v;
+    struct sockaddr_un a = listen_somewhere(&listener, folder);
+
+    struct ob_client *c = ob_client_new();
+    assert_int_equal(pthread_create(&thread, NULL, accept_one, &listener), 0);
+    assert_int_equal(ob_client_connect(c, a.sun_path), 0);
+    assert_int_equal(ob_client_connect(c, a.sun_path), -EISCONN);
+    assert_int_equal(ob_client_read(c, 0, 0, &v, 4), 0);
+    ob_client_free(c);
+    pthread_join(thread, NULL);
+
+    /* Nobody accepts any more: one client waits for its reply, the next one for its connection. */
+    c = ob_client_new();
+    struct ob_client *next = ob_client_new();
+    ob_client_set_timeout(c, 30);
+    ob_client_set_timeout(next, 30);
+    assert_int_equal(ob_client_connect(c, a.sun_path), -ETIMEDOUT);
+    assert_non_null(strstr(ob_client_error(c, text, sizeof text), "VFIO_USER_VERSION: no reply"));
+    assert_int_equal(ob_client_connect(next, a.sun_path), -ETIMEDOUT);
+    assert_non_null(strstr(ob_client_error(next, text, sizeof text), "cannot connect to /tmp"));
+    ob_client_free(c);
+    ob_client_free(next);
+    close(listener);
+    unlink(a.sun_path);
+    rmdir(folder);
+}
+
+/* ---- Regions ----------------------------------------------------------------------------- */
 
 static void test_read_write(void **state)
 {
@@ -268,102 +321,7 @@ static void test_spin(void **state)
     fake_stop(&fake, c);
 }
 
-/* ---- Region info and mapping ---------------------------------------------------------------- */
-
-#define PAGE 4096u
-
-/* A region with a type and two areas, the capabilities linked backwards, over a file. */
-struct region_reply {
-    struct vfio_region_info info;
-    struct vfio_region_info_cap_sparse_mmap sparse;
-    struct vfio_region_sparse_mmap_area area[2];
-    struct vfio_region_info_cap_type type;
-};
-static const struct region_reply region_reply = {
-    .info = { .argsz = sizeof(struct region_reply),
-              .flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
-                       VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS,
-              .index = 5,
-              .cap_offset = offsetof(struct region_reply, type),
-              .size = 8 * PAGE,
-              .offset = PAGE },
-    .sparse = { .header = { .id = VFIO_REGION_INFO_CAP_SPARSE_MMAP, .version = 1 }, .nr_areas = 2 },
-    .area = { { PAGE, PAGE }, { 4 * PAGE, 2 * PAGE } },
-    .type = { .header = { .id = VFIO_REGION_INFO_CAP_TYPE,
-                          .version = 1,
-                          .next = offsetof(struct region_reply, sparse) },
-              .type = 0x80001234,
-              .subtype = 7 },
-};
-
-static void script_regions(struct fake *f)
-{
-    int fd = memfd_create("region", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    char *p = NULL;
-    uint32_t argsz;
-
-    if (ftruncate(fd, 9 * PAGE) == 0)
-        p = mmap(NULL, 9 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK);
-    FAKE_CHECK(f, p && p != MAP_FAILED && fake_version(f, NULL));
-
-    /* First it claims to need more room than it was offered. */
-    struct region_reply big = region_reply;
-    big.info.argsz = 5000;
-    FAKE_CHECK(f, fake_expect(f, VFIO_USER_DEVICE_GET_REGION_INFO));
-    fake_reply(f, &big, sizeof big.info, &fd, 1);
-    FAKE_CHECK(f, fake_expect(f, VFIO_USER_DEVICE_GET_REGION_INFO));
-    memcpy(&argsz, f->m.body, sizeof argsz);
-    FAKE_CHECK(f, argsz == 5000);
-    fake_reply(f, &region_reply, sizeof region_reply, &fd, 1);
-    close(fd);
-
-    /* When the client reads, it has written to the file. */
-    FAKE_CHECK(f, fake_expect(f, VFIO_USER_REGION_READ));
-    FAKE_CHECK(f, strcmp(p + 2 * PAGE, "client") == 0);
-    strcpy(p + 5 * PAGE, "server");
-    fake_device(f);
-    munmap(p, 9 * PAGE);
-    FAKE_CHECK(f, !fake_take(f));
-}
-
-static void test_region(void **state)
-{
-    (void)state;
-    struct ob_region *r = NULL;
-    void *a = NULL, *b = NULL, *none = NULL;
-    char x;
-    struct ob_client *c = start(script_regions, NULL);
-
-    assert_int_equal(ob_client_region(c, 5, &r), 0);
-    assert_int_equal(r->size, 8 * PAGE);
-    assert_true(r->has_type && r->type == 0x80001234 && r->subtype == 7);
-    assert_true(r->has_areas && r->areas_count == 2 && r->areas[1].offset == 4 * PAGE);
-    assert_true(r->fd >= 0 && !r->may_shrink);
-
-    const int rw = PROT_READ | PROT_WRITE;
-    assert_int_equal(ob_region_map(r, 0, PAGE, rw, &none), -EINVAL);
-    assert_int_equal(ob_region_map(r, PAGE, 2 * PAGE, rw, &none), -EINVAL);
-    assert_int_equal(ob_region_map(r, 6 * PAGE, PAGE, rw, &none), -EINVAL);
-    assert_int_equal(ob_region_map(r, PAGE + 8, 8, rw, &none), -EINVAL);
-    assert_int_equal(ob_region_map(r, PAGE, 0, rw, &none), -EINVAL);
-    assert_int_equal(ob_region_map(r, PAGE, PAGE, PROT_READ | PROT_EXEC, &none), -EINVAL);
-    assert_int_equal(ob_region_map(r, UINT64_MAX - 8, PAGE, rw, &none), -EINVAL);
-    assert_null(none);
-    assert_int_equal(ob_region_map(r, PAGE, PAGE, rw, &a), 0);
-    assert_int_equal(ob_region_map(r, 4 * PAGE, 2 * PAGE, PROT_READ, &b), 0);
-    ob_region_free(r);
-
-    strcpy(a, "client");
-    assert_int_equal(ob_client_read(c, 0, 0, &x, 1), 0);
-    assert_string_equal(b, "server");
-    munmap(a, PAGE);
-    munmap(b, 2 * PAGE);
-    ob_region_free(NULL);
-    fake_stop(&fake, c);
-}
-
-/* ---- Interrupts ----------------------------------------------------------------------------- */
+/* ---- Interrupts -------------------------------------------------------------------------- */
 
 struct set_irqs_expected {
     uint32_t flags, start, count, nfds;
@@ -436,7 +394,7 @@ static void test_irqs(void **state)
     fake_stop(&fake, c);
 }
 
-/* ---- Migration ------------------------------------------------------------------------------ */
+/* ---- Migration --------------------------------------------------------------------------- */
 
 static void script_migration(struct fake *f)
 {
@@ -494,12 +452,12 @@ static void test_migration(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_capabilities),   cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_not_connected),  cmocka_unit_test(test_read_write),
-        cmocka_unit_test(test_error_sentence), cmocka_unit_test(test_post),
-        cmocka_unit_test(test_write_multi),    cmocka_unit_test(test_pipeline),
-        cmocka_unit_test(test_spin),           cmocka_unit_test(test_region),
-        cmocka_unit_test(test_irqs),           cmocka_unit_test(test_migration),
+        cmocka_unit_test(test_capabilities), cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_connect),      cmocka_unit_test(test_not_connected),
+        cmocka_unit_test(test_read_write),   cmocka_unit_test(test_error_sentence),
+        cmocka_unit_test(test_post),         cmocka_unit_test(test_write_multi),
+        cmocka_unit_test(test_pipeline),     cmocka_unit_test(test_spin),
+        cmocka_unit_test(test_irqs),         cmocka_unit_test(test_migration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

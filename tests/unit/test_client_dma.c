@@ -33,9 +33,7 @@ static struct ob_client *start(void (*script)(struct fake *), const void *data)
     return c;
 }
 
-/*
- * ---- With a descriptor -----------------------------------------------------------------------
- */
+/* ---- With a descriptor ------------------------------------------------------------------- */
 
 static void script_descriptor(struct fake *f)
 {
@@ -125,9 +123,7 @@ static void test_map_errors(void **state)
     assert_int_equal(fake.taken[VFIO_USER_DMA_MAP], 4);
 }
 
-/*
- * ---- By messages -----------------------------------------------------------------------------
- */
+/* ---- By messages ------------------------------------------------------------------------- */
 
 /*
  * Maps at 0x10000: page 0 and 1 read-write, 2 read only, 3 write only, then nothing; and one page
@@ -307,9 +303,7 @@ static void test_process(void **state)
     close(done[1]);
 }
 
-/*
- * ---- Crowds ----------------------------------------------------------------------------------
- */
+/* ---- Crowds ------------------------------------------------------------------------------ */
 
 #define CROWD 500u
 
