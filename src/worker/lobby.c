@@ -4,6 +4,7 @@
 #include "worker/lobby.h"
 #include "server/log.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -107,24 +108,40 @@ void lobby_welcome(struct lobby *l, int sock)
         leave(seat, strerror(-ret));
 }
 
+/* A connection that nobody takes would keep the door ready, and the loop awake, for good. */
+static void send_away(struct lobby *l)
+{
+    close(l->spare);
+    int sock = accept4(l->door.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (sock >= 0)
+        close(sock);
+    l->spare = fcntl(l->door.fd, F_DUPFD_CLOEXEC, 0);
+}
+
 static void door_ready(struct watch *w, uint32_t events)
 {
     struct lobby *l = (struct lobby *)(void *)w;
     (void)events;
 
     int sock = accept4(l->door.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int error = errno;
+    if (sock < 0 && (error == EMFILE || error == ENFILE))
+        send_away(l);
     if (sock >= 0)
         lobby_welcome(l, sock);
-    else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-        server_log(l->dev, "cannot accept a connection: %s", strerror(errno));
+    else if (error != EAGAIN && error != EINTR && error != ECONNABORTED)
+        server_log(l->dev, "cannot accept a connection: %s", strerror(error));
 }
 
 int lobby_open(struct lobby *l, struct ob_device *dev, int door)
 {
-    *l = (struct lobby){ .door = { .fd = door, .ready = door_ready }, .dev = dev };
+    *l = (struct lobby){ .door = { .fd = door, .ready = door_ready }, .dev = dev, .spare = -1 };
     for (int i = 0; i < LOBBY_SEATS; i++)
         l->seats[i].watch.fd = -1;
-    return door < 0 ? 0 : watch_control(dev->epoll, EPOLL_CTL_ADD, &l->door, EPOLLIN);
+    if (door < 0)
+        return 0;
+    l->spare = fcntl(door, F_DUPFD_CLOEXEC, 0);
+    return l->spare < 0 ? -errno : watch_control(dev->epoll, EPOLL_CTL_ADD, &l->door, EPOLLIN);
 }
 
 bool lobby_empty(const struct lobby *l)
@@ -156,4 +173,6 @@ void lobby_close(struct lobby *l)
     for (int i = 0; i < LOBBY_SEATS; i++)
         if (l->seats[i].watch.fd >= 0)
             leave(&l->seats[i], NULL);
+    if (l->spare >= 0)
+        close(l->spare);
 }

@@ -16,6 +16,7 @@
 struct lobby {
     struct watch door; /* listening socket, fd -1: none */
     struct ob_device *dev;
+    int spare; /* given up for a moment when there is no descriptor left to accept with */
     struct seat {
         struct watch watch; /* fd -1: free */
         struct lobby *lobby;
