@@ -65,17 +65,29 @@ int ob_memory_get(struct ob_device *dev, uint64_t address, uint64_t n, unsigned 
     return count;
 }
 
+/* Regions stay in the table while they are pinned, whatever became of their files. */
+static void put_lost(struct ob_device *dev, uint64_t address, uint64_t n)
+{
+    for (uint32_t id = 0; id < dev->session->regions_end; id++) {
+        const struct memory_region *r = &dev->regions[id];
+        if (!dev->pins[id] || r->address > address + (n - 1) || r->address + (r->size - 1) < address)
+            continue;
+        dev->pins[id]--;
+        dev->pin_count--;
+    }
+}
+
 void ob_memory_put(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access)
 {
     struct memory_piece pieces[PIECES];
 
-    /* What was translated once still is: it was pinned. */
+    /* What was translated once still is: it was pinned. Unless the client truncated its file. */
     int count = memory_translate(dev->memory, address, n, rights(access), pieces, PIECES);
     if (count < 0)
-        return;
+        put_lost(dev, address, n);
     if (access & OB_WRITE)
         memory_written(dev->memory, address, n);
-    pin(dev, pieces, count, -1);
+    pin(dev, pieces, count < 0 ? 0 : count, -1);
     if (dev->quiesce)
         dev->resume = true; /* the message that waits is tried again when this step is done */
 }
@@ -88,13 +100,11 @@ bool guest_all_pinned(struct ob_device *dev)
 
 bool guest_pinned(struct ob_device *dev, uint64_t address)
 {
-    struct memory_piece piece;
-
+    dev->quiesce = false;
     if (!dev->pin_count)
-        return dev->quiesce = false;
-    /* The first byte of a region tells which it is. */
-    int n = memory_translate(dev->memory, address, 1, 0, &piece, 1);
-    dev->quiesce = n == 1 && dev->pins[piece.id];
+        return false;
+    for (uint32_t id = 0; id < dev->session->regions_end && !dev->quiesce; id++)
+        dev->quiesce = dev->pins[id] && dev->regions[id].address == address;
     return dev->quiesce;
 }
 
