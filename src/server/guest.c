@@ -100,11 +100,17 @@ bool guest_all_pinned(struct ob_device *dev)
 
 bool guest_pinned(struct ob_device *dev, uint64_t address)
 {
+    struct memory_piece piece;
+
     dev->quiesce = false;
     if (!dev->pin_count)
         return false;
-    for (uint32_t id = 0; id < dev->session->regions_end && !dev->quiesce; id++)
-        dev->quiesce = dev->pins[id] && dev->regions[id].address == address;
+    /* The first byte of a region tells which it is. */
+    if (memory_translate(dev->memory, address, 1, 0, &piece, 1) == 1)
+        dev->quiesce = dev->pins[piece.id] != 0;
+    else /* no region, or one that is lost: see put_lost() */
+        for (uint32_t id = 0; id < dev->session->regions_end && !dev->quiesce; id++)
+            dev->quiesce = dev->pins[id] && dev->regions[id].address == address;
     return dev->quiesce;
 }
 
