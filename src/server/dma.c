@@ -169,9 +169,9 @@ static unsigned find_sent(const struct ob_device *dev, const struct vfio_user_he
 
 /* What the reply says of the piece that was asked for: 0, or -EIO. */
 static int check_reply(struct ob_device *dev, const struct shared_dma *d,
-                       const struct wire_message *m)
+                       const struct wire_message *m, int bad)
 {
-    int error = wire_reply_error(&m->header);
+    int error = bad ? bad : wire_reply_error(&m->header);
     if (error) {
         server_log(dev, "the client refused DMA at 0x%llx, %u bytes: %s",
                    (unsigned long long)d->address + d->done, d->piece, strerror(-error));
@@ -182,13 +182,13 @@ static int check_reply(struct ob_device *dev, const struct shared_dma *d,
     return m->dma.address == d->address + d->done && m->dma.count == d->piece ? 0 : -EIO;
 }
 
-int dma_reply(struct ob_device *dev, const struct wire_message *m)
+int dma_reply(struct ob_device *dev, const struct wire_message *m, int bad)
 {
     unsigned slot = find_sent(dev, &m->header);
     if (slot == SHARED_MAX_DMAS)
         return -EBADMSG;
     struct shared_dma *d = &dev->work->dma[slot];
-    int error = check_reply(dev, d, m);
+    int error = check_reply(dev, d, m, bad);
     if (error) {
         finish(dev, slot, error);
         return 0;

@@ -25,8 +25,9 @@ int dma_recover(struct ob_device *dev);
  */
 void dma_pump(struct ob_device *dev);
 
-/* The client's reply to a DMA_READ or DMA_WRITE. Inside a step. 0, or -EBADMSG: nobody asked. */
-int dma_reply(struct ob_device *dev, const struct wire_message *m);
+/* The client's reply to a DMA_READ or DMA_WRITE; `bad`, if not 0: only its header can be used. Inside a
+ * step. 0, or -EBADMSG: nobody asked. */
+int dma_reply(struct ob_device *dev, const struct wire_message *m, int bad);
 
 /* A reset cancels all transfers; a client that has gone fails them (between steps). */
 void dma_cancel(struct ob_device *dev);
