@@ -127,6 +127,18 @@ static void pin(struct ob_device *dev, uint32_t ms)
         ob_timer_set(dev, TIMER_PIN, in_ms(dev, ms));
 }
 
+/* Timer 2 leaves in R_SCRATCH whether a pin would be possible now. */
+static void try_pin(struct ob_device *dev)
+{
+    struct probe *p = ob_state(dev);
+    struct iovec iov;
+    int n = ob_memory_get(dev, p->reg[R_PIN_ADDRESS], 4096, OB_READ, &iov, 1);
+
+    if (n > 0)
+        ob_memory_put(dev, p->reg[R_PIN_ADDRESS], 4096, OB_READ);
+    SET(dev, p->reg[R_SCRATCH], n < 0 ? (uint32_t)-n : 0);
+}
+
 static void memory_changed(struct ob_device *dev)
 {
     struct probe *p = ob_state(dev);
@@ -143,6 +155,8 @@ static void timer(struct ob_device *dev, unsigned id)
     } else {
         SET(dev, p->reg[R_TICKS + id], p->reg[R_TICKS + id] + 1);
         ob_message(dev, id);
+        if (id == 2)
+            try_pin(dev);
     }
 }
 
