@@ -15,6 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Behind this, config space is zero and nobody may write it. */
+#define CONFIG_USED 256u
+
 static bool has_bar(const struct ob_plugin *plugin, bool io)
 {
     for (int i = 0; i < 6; i++)
@@ -80,8 +83,8 @@ int config_describe(struct ob_device *dev)
 
 void config_reset(struct ob_device *dev)
 {
-    server_touch(dev, dev->config, dev->config_size);
-    memset(dev->config, 0, dev->config_size);
+    server_touch(dev, dev->config, CONFIG_USED);
+    memset(dev->config, 0, CONFIG_USED);
     header_reset(dev->plugin, dev->config);
     capability_reset(dev);
 }

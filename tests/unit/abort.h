@@ -3,7 +3,7 @@
  *
  * abort_arm() makes the block read-only for this process. Each instruction that stores to it faults,
  * is counted, and is then let through alone (single-stepped), so a point lies before every store that
- * the processor executes, whoever compiled it. Calls of read, write, recv, recvmsg, sendmsg and
+ * the processor executes, whoever compiled it (in a repeated string operation, before every 500th). Calls of read, write, recv, recvmsg, sendmsg and
  * setsockopt have a point before and a point behind (the linker wraps them).
  */
 #ifndef TESTS_ABORT_H

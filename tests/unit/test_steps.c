@@ -536,6 +536,7 @@ static void every_point(void **state)
     size_t bytes = measure(c);
     long points = run(c, 0, bytes, &expected);
     assert_true(points > 10);
+    print_message("# %s: %ld points\n", c->name, points);
     for (long at = 1; at <= points + 8; at++) {
         run(c, at, bytes, &o);
         compare(&o, &expected, h->parts, c->name, at);
@@ -543,7 +544,6 @@ static void every_point(void **state)
     }
     forget(&expected);
     munmap(h, 4096);
-    print_message("%s: %ld points\n", c->name, points);
 }
 
 /* A device with a client that has set up everything. */
@@ -598,12 +598,14 @@ static int teardown(void **state)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct CMUnitTest tests[sizeof scenarios / sizeof *scenarios];
 
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++)
         tests[i] = (struct CMUnitTest){ scenarios[i].name, every_point, NULL, NULL,
                                         (void *)(uintptr_t)&scenarios[i] };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     return cmocka_run_group_tests_name("steps", tests, setup, teardown);
 }
