@@ -17,6 +17,13 @@
 
 static struct fake fake;
 
+/* struct vfio_region_info_cap_sparse_mmap without the areas. */
+struct sparse_head {
+    struct vfio_info_cap_header header;
+    uint32_t nr_areas;
+    uint32_t reserved;
+};
+
 static struct ob_client *start(void (*script)(struct fake *), const void *data)
 {
     int result;
@@ -32,7 +39,7 @@ static struct ob_client *start(void (*script)(struct fake *), const void *data)
 /* A region with a type and two areas, the capabilities linked backwards, over a file. */
 struct ordinary {
     struct vfio_region_info info;
-    struct vfio_region_info_cap_sparse_mmap sparse;
+    struct sparse_head sparse;
     struct vfio_region_sparse_mmap_area area[2];
     struct vfio_region_info_cap_type type;
 };
@@ -124,9 +131,9 @@ static void test_ordinary(void **state)
 
 struct region_reply {
     struct vfio_region_info info;
-    struct vfio_region_info_cap_sparse_mmap sparse;
+    struct sparse_head sparse;
     struct vfio_region_sparse_mmap_area area[2];
-    struct vfio_region_info_cap_sparse_mmap second;
+    struct sparse_head second;
     size_t n;
     unsigned nfds;
 };
@@ -213,9 +220,7 @@ static void test_region(void **state)
     region_reply(&r, 0);
     r = good_region;
     r.sparse.header.next = offsetof(struct region_reply, second);
-    r.second = (struct vfio_region_info_cap_sparse_mmap){
-        .header.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP
-    };
+    r.second = (struct sparse_head){ .header.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP };
     region_reply(&r, -EBADMSG); /* two lists of areas */
 }
 
