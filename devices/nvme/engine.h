@@ -1,0 +1,54 @@
+/*
+ * engine.h - I/O on files that may block, without blocking the caller.
+ *
+ * Two engines do the same: io_uring, and threads where that is forbidden. A request is the caller's
+ * structure, and everything in it stays put until engine_reap() has returned it. One thread uses an
+ * engine.
+ */
+#ifndef NVME_ENGINE_H
+#define NVME_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+enum engine_op {
+    ENGINE_READ,
+    ENGINE_WRITE,
+    ENGINE_SYNC,  /* fdatasync */
+    ENGINE_ZERO,  /* fallocate: reads as zeros from now on, and keeps its place on the disk */
+    ENGINE_PUNCH, /* fallocate: reads as zeros, and gives its place back */
+};
+
+struct engine_request {
+    enum engine_op op;
+    int fd;
+    bool durable; /* of a write: on the disk when it is done */
+    const struct iovec *iov;
+    int iovcnt;
+    uint64_t offset; /* bytes */
+    uint64_t length; /* of ENGINE_ZERO and ENGINE_PUNCH */
+    int64_t result;  /* bytes or -errno */
+    struct engine_request *next; /* the engine's own */
+};
+
+struct nvme_engine {
+    const struct engine_kind *kind;
+};
+
+struct engine_kind {
+    const char *name;
+    /* NULL with errno. At most `depth` requests will be under way. */
+    struct nvme_engine *(*open)(unsigned depth);
+    /* Waits for what is under way. */
+    void (*close)(struct nvme_engine *e);
+    int (*fd)(const struct nvme_engine *e); /* readable when there may be something to reap */
+    void (*submit)(struct nvme_engine *e, struct engine_request *r);
+    void (*kick)(struct nvme_engine *e); /* what was submitted starts now at the latest */
+    struct engine_request *(*reap)(struct nvme_engine *e); /* or NULL */
+    bool (*ready)(const struct nvme_engine *e); /* cheap: would reap() find one? */
+};
+
+extern const struct engine_kind engine_uring, engine_threads;
+
+#endif

@@ -1,0 +1,253 @@
+/*
+ * nvme.c - a disk: an NVM Express 1.4 controller over files or block devices.
+ *
+ * nvme.h says which file does what. This one has the plugin's face: options, beginning, end, reset.
+ */
+#include "engine.h"
+#include "nvme.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#define BAR_SIZE 0x4000u /* registers and doorbells, MSI-X table, pending bits, each in pages of its own */
+#define MSIX_TABLE 0x2000u
+#define MSIX_PBA 0x3000u
+
+/* ---- Options ---------------------------------------------------------------------------------------- */
+
+static int bad(struct ob_device *dev, const char *key, const char *what)
+{
+    ob_error(dev, "%s=%s: %s", key, ob_option(dev, key), what);
+    return -EINVAL;
+}
+
+static int read_serial(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+    const char *serial = ob_option(dev, "serial");
+
+    if (!serial)
+        return 0; /* made from the first file's name, once it is open */
+    if (strlen(serial) > 20)
+        return bad(dev, "serial", "at most 20 characters");
+    for (const char *c = serial; *c; c++)
+        if (*c < 0x20 || *c > 0x7e)
+            return bad(dev, "serial", "only printable ASCII characters");
+    snprintf(p->serial, sizeof p->serial, "%s", serial);
+    return 0;
+}
+
+static int read_options(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+    const char *lba = ob_option(dev, "lba");
+    uint64_t queues;
+    bool direct;
+
+    if (strcmp(lba, "512") == 0)
+        p->lba_shift = 9;
+    else if (strcmp(lba, "4096") == 0)
+        p->lba_shift = 12;
+    else
+        return bad(dev, "lba", "512 or 4096");
+    if (ob_parse_size(ob_option(dev, "queues"), &queues) < 0 || queues < 1 || queues > QUEUES - 1)
+        return bad(dev, "queues", "1 to 64");
+    p->queues = (uint32_t)queues;
+    if (ob_parse_bool(ob_option(dev, "readonly"), &p->readonly) < 0)
+        return bad(dev, "readonly", "on or off");
+    if (ob_parse_bool(ob_option(dev, "direct"), &direct) < 0)
+        return bad(dev, "direct", "on or off");
+    return read_serial(dev);
+}
+
+static int open_engine(struct ob_device *dev)
+{
+    static const struct engine_kind *const kinds[] = { &engine_uring, &engine_threads };
+    struct private *p = ob_private(dev);
+    const char *wish = ob_option(dev, "engine");
+    bool known = strcmp(wish, "auto") == 0;
+
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds && !p->engine; i++) {
+        if (strcmp(wish, "auto") != 0 && strcmp(wish, kinds[i]->name) != 0)
+            continue;
+        known = true;
+        p->engine = kinds[i]->open(1024);
+        if (!p->engine)
+            ob_debug(dev, "engine %s: %s", kinds[i]->name, strerror(errno));
+    }
+    if (!known)
+        return bad(dev, "engine", "auto, uring or threads");
+    if (!p->engine)
+        return bad(dev, "engine", strerror(errno));
+    ob_debug(dev, "engine %s", p->engine->kind->name);
+    return 0;
+}
+
+/* ---- Life ------------------------------------------------------------------------------------------- */
+
+static int open_nvme(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+    int ret = read_options(dev);
+
+    if (ret == 0)
+        ret = namespaces_open(dev);
+    if (ret == 0 && !p->serial[0])
+        snprintf(p->serial, sizeof p->serial, "OB%016llX", (unsigned long long)p->ns[0].hash);
+    if (ret == 0)
+        ret = run_open(dev);
+    if (ret == 0)
+        ret = open_engine(dev);
+    if (ret < 0) {
+        run_close(dev);
+        namespaces_close(dev);
+    }
+    return ret;
+}
+
+static void close_nvme(struct ob_device *dev)
+{
+    run_close(dev);
+    namespaces_close(dev);
+}
+
+static void results_ready(struct ob_device *dev, int fd, uint32_t events)
+{
+    (void)fd;
+    (void)events;
+    work(dev);
+}
+
+static int start(struct ob_device *dev)
+{
+    struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+
+    int ret = namespaces_start(dev);
+    if (ret == 0)
+        ret = ob_watch(dev, p->engine->kind->fd(p->engine), EPOLLIN, results_ready);
+    if (ret < 0) {
+        ob_error(dev, "cannot watch for I/O: %s", strerror(-ret));
+        return ret;
+    }
+    p->epoch = s->epoch;
+    queue_adopt(dev);
+    doorbell_start(dev);
+    work_soon(dev);
+    return 0;
+}
+
+static void reset(struct ob_device *dev, enum ob_reset kind)
+{
+    struct nvme *s = ob_state(dev);
+
+    if (kind == OB_RESET_POWER_ON)
+        SET(dev, s->power_on, ob_now(dev));
+    SET(dev, s->counters.power_cycles, s->counters.power_cycles + (kind == OB_RESET_POWER_ON));
+    SET(dev, s->subsystem_reset, 0);
+    controller_clear(dev);
+    SET(dev, s->cc, 0);
+    SET(dev, s->csts, 0);
+    SET(dev, s->aqa, 0);
+    SET(dev, s->asq, 0);
+    SET(dev, s->acq, 0);
+}
+
+static void timer(struct ob_device *dev, unsigned id)
+{
+    switch (id) {
+    case TIMER_POLL: doorbell_timer(dev); break;
+    case TIMER_COALESCE: irq_timer(dev); break;
+    case TIMER_SIZES: namespaces_timer(dev); break;
+    }
+}
+
+/* Bus mastering came or went, or memory: what waited is tried again. */
+static void changed(struct ob_device *dev)
+{
+    irq_level(dev);
+    work_soon(dev);
+}
+
+/* ---- What it is -------------------------------------------------------------------------------------- */
+
+static const struct ob_option options[] = {
+    { "file", "PATH", "file or block device; each makes one more namespace", NULL,
+      OB_OPTION_REQUIRED | OB_OPTION_REPEAT },
+    { "lba", "512|4096", "bytes of a block", "512", 0 },
+    { "serial", "TEXT", "serial number, up to 20 characters (standard: from the file's name)", NULL, 0 },
+    { "queues", "N", "pairs of I/O queues, 1 to 64", "64", 0 },
+    { "direct", "on|off", "pass the page cache by (O_DIRECT)", "off", 0 },
+    { "readonly", "on|off", "the guest may not write", "off", 0 },
+    { "engine", "auto|uring|threads", "what does I/O that may block", "auto", 0 },
+    { NULL, NULL, NULL, NULL, 0 },
+};
+
+static const struct ob_field fields[] = {
+    OB_INT(struct nvme, cc),
+    OB_INT(struct nvme, csts),
+    OB_INT(struct nvme, intms),
+    OB_INT(struct nvme, aqa),
+    OB_INT(struct nvme, asq),
+    OB_INT(struct nvme, acq),
+    OB_INT(struct nvme, resetting),
+    OB_INT(struct nvme, shutting),
+    OB_INT(struct nvme, subsystem_reset),
+    OB_INT(struct nvme, epoch),
+    OB_INT(struct nvme, power_on),
+    OB_INT(struct nvme, shadow),
+    OB_INT(struct nvme, shadow_doorbells),
+    OB_INT(struct nvme, shadow_events),
+    OB_BYTES(struct nvme, features),
+    OB_INT(struct nvme, event_pending),
+    OB_INT(struct nvme, event_masked),
+    OB_INTS(struct nvme, event_slot),
+    OB_INT(struct nvme, event_count),
+    OB_INTS(struct nvme, changed),
+    OB_INTS(struct nvme, blocks),
+    OB_BYTES(struct nvme, counters),
+    OB_BYTES(struct nvme, error),
+    OB_INT(struct nvme, live),
+    OB_BYTES(struct nvme, sq),
+    OB_BYTES(struct nvme, cq),
+    OB_INTS(struct nvme, slot_map),
+    OB_BYTES(struct nvme, slot),
+    OB_END,
+};
+
+static const struct ob_plugin nvme = {
+    .abi = OB_ABI,
+    .name = "nvme",
+    .summary = "NVMe disk on files or block devices",
+    .options = options,
+    .pci = { .vendor = PCI_VENDOR,
+             .device = PCI_DEVICE,
+             .class_code = 0x010802,
+             .revision = 1,
+             .power_management = true,
+             .express = true },
+    .bar[0] = { .size = BAR_SIZE,
+                .kind = OB_BAR_MEM64,
+                .widths = OB_WIDTH_1 | OB_WIDTH_2 | OB_WIDTH_4 | OB_WIDTH_8,
+                .read = registers_read,
+                .write = registers_write },
+    .irq = { .intx = true,
+             .msix = { .count = QUEUES, .bar = 0, .table = MSIX_TABLE, .pba = MSIX_PBA } },
+    .state = { .size = sizeof(struct nvme), .fields = fields, .version = 1, .touched = true },
+    .private_size = sizeof(struct private),
+    .timers = TIMERS,
+    .open = open_nvme,
+    .start = start,
+    .close = close_nvme,
+    .reset = reset,
+    .timer = timer,
+    .irq_changed = changed,
+    .memory_changed = changed,
+    .pending = work_pending,
+    .work = work,
+    .committed = work_committed,
+};
+OB_PLUGIN(nvme)

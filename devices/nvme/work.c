@@ -1,0 +1,81 @@
+/*
+ * work.c - the one step that moves commands on: results in, completions out, new commands in.
+ *
+ * It is called when a file's I/O ended, when a doorbell was written or was seen to have moved, and
+ * when an earlier step left more to do. What it decides to start is started after it (committed).
+ */
+#include "engine.h"
+#include "nvme.h"
+
+void work_soon(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    p->again = true;
+    if (!p->polling)
+        ob_poll_until(dev, 1); /* one look, at once */
+}
+
+bool work_pending(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    return p->again || run_has_results(dev) || doorbell_moved(dev);
+}
+
+static void add_counters(struct ob_device *dev)
+{
+    struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+    uint64_t *to = (uint64_t *)(void *)&s->counters, *from = (uint64_t *)(void *)&p->delta;
+
+    ob_touch(dev, to, sizeof s->counters);
+    for (unsigned i = 0; i < sizeof s->counters / sizeof *to; i++)
+        to[i] += from[i];
+    p->delta = (struct nvme_counters){ 0 };
+}
+
+void work(struct ob_device *dev)
+{
+    struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+
+    p->again = p->blocked = false;
+    run_reap(dev);
+    controller_settle(dev);
+    if (can_complete(s))
+        queue_post_ready(dev);
+    if (is_running(s)) {
+        doorbell_look(dev);
+        queue_fetch(dev);
+        event_report(dev);
+    }
+    if (p->written)
+        namespaces_written(dev);
+    add_counters(dev);
+    irq_end(dev);
+    if (p->again)
+        work_soon(dev);
+}
+
+void work_committed(struct ob_device *dev)
+{
+    struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+
+    if (p->epoch != s->epoch) {
+        run_forget(dev);
+        slot_count_all(dev);
+        doorbell_start(dev);
+        p->blocked = false;
+        p->epoch = s->epoch;
+    }
+    if (p->start.count || p->go_on.count)
+        run_start(dev);
+    bool idle = p->outstanding == 0 && (!can_complete(s) || (!p->start.count && !p->post.count));
+    if (s->shutting && !p->flushed && idle && run_flush_all(dev)) {
+        p->flushed = true;
+        work_soon(dev);
+    }
+    p->engine->kind->kick(p->engine);
+}
