@@ -1,8 +1,8 @@
 /*
  * edu.c - the teaching device of QEMU, with its published registers (docs/specs/edu.rst there).
  *
- * A small device that has one of everything: registers, work that takes time, interrupts by wire and
- * by message, and DMA in both directions. It is meant to be read, and to be copied as a beginning.
+ * A small device that has one of everything: registers, work that takes time, interrupts by wire
+ * and by message, and DMA in both directions. It is meant to be read, and copied as a beginning.
  *
  * A device declares what it is at the end of the file; the functions before that are what it does.
  * All that must survive the process is in struct edu, and the framework saves and restores it.

@@ -45,8 +45,8 @@ static void look_at_pty(struct ob_device *dev, struct line *line)
     if (opening < 0 || inotify_add_watch(opening, line->path, IN_OPEN) < 0)
         ob_error(dev, "cannot wait for %s to be opened: %s", line->path, strerror(errno));
 
-    /* Only after that, or an opening in between would be missed. Who wrote and closed is still there
-     * until that has been read. */
+    /* Only after that, or an opening in between would be missed. Who wrote and closed is there until
+     * that has been read. */
     if (poll(&master, 1, 0) == 1 && master.revents == POLLHUP) {
         end_watch(dev, &line->in);
         line->in.fd = line->out.fd = -1;
@@ -166,9 +166,9 @@ static int open_file(struct ob_device *dev, struct line *line, const char *path)
 }
 
 /*
- * A descriptor for the same file as `fd` that does not block. O_NONBLOCK belongs to what was opened,
- * which the shell that started us goes on using, so we open it again. Regular files do not block,
- * and must keep their position.
+ * A descriptor for the same file as `fd` that does not block. O_NONBLOCK belongs to what was
+ * opened, which the shell that started us goes on using, so we open it again. Regular files do not
+ * block, and must keep their position.
  */
 static int open_again(int fd, int mode)
 {

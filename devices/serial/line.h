@@ -7,7 +7,7 @@
  *   -          standard input and output, a terminal in raw mode
  *
  * All of it belongs to this process and is opened anew by the next one. Nothing here calls read(2)
- * or write(2) on the line while the device runs: bytes are moved with ob_read() and ob_write() alone.
+ * or write(2) on the line while the device runs: ob_read() and ob_write() alone move bytes.
  */
 #ifndef OUTBOARD_SERIAL_LINE_H
 #define OUTBOARD_SERIAL_LINE_H
@@ -60,7 +60,8 @@ void line_output_failed(struct ob_device *dev, struct line *line);
 /*
  * Has `ready` called for arrivals, for input if `input`, and for room for output if `output`. What
  * is not asked for is not watched at all: a descriptor whose other end is closed reports EPOLLHUP
- * for ever, and would keep the process awake. True if `in` is always ready and must be read unasked.
+ * for ever, and would keep the process awake. True if `in` is always ready and must be read
+ * unasked.
  */
 bool line_watch(struct ob_device *dev, struct line *line, bool input, bool output,
                 ob_ready_fn *ready);

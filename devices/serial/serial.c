@@ -96,8 +96,8 @@ static void send_output(struct ob_device *dev)
 
 /* ---- Input ---------------------------------------------------------------------------------- */
 
-/* The other end obeys the handshake: what comes to a port that no driver has opened would be cleared
- * away when one does. Drivers that do without the handshake lines enable the interrupt at least. */
+/* The other end obeys the handshake: what comes to a port that no driver has opened would be
+ * cleared away when one does. Drivers without the handshake lines enable the interrupt at least. */
 static bool driver_listens(const struct uart *u)
 {
     return (u->mcr & (UART_MCR_DTR | UART_MCR_RTS)) || (u->ier & UART_IER_RDI);
@@ -169,8 +169,8 @@ static void settle(struct ob_device *dev, bool active)
         ob_timer_set(dev, TIMER_INPUT, ob_now(dev));
 }
 
-/* Data carrier and data set ready tell the guest whether somebody is at the other end. Clear to send
- * is always there: a driver that waits for it would never find out that its output is lost. */
+/* Data carrier and data set ready tell the guest whether somebody is at the other end. Clear to
+ * send is always there: output to nobody is lost, and a driver must not wait with it for ever. */
 static void update_modem_lines(struct ob_device *dev)
 {
     struct serial *s = ob_state(dev);

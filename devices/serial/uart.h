@@ -1,10 +1,10 @@
 /*
  * uart.h - the registers of a 16550A, and nothing around them.
  *
- * Functions over a plain structure: no I/O, no clock, no bus. Whoever owns the structure moves bytes
- * between it and a line, keeps time for the character time-out, and drives an interrupt line with
- * uart_interrupt(). Registers and their bits have the names of <linux/serial_reg.h>; what they mean
- * is in National Semiconductor's PC16550D data sheet, section 8.
+ * Functions over a plain structure: no I/O, no clock, no bus. Whoever owns the structure moves
+ * bytes between it and a line, keeps time for the character time-out, and drives an interrupt line
+ * with uart_interrupt(). Registers and their bits have the names of <linux/serial_reg.h>; what they
+ * mean is in National Semiconductor's PC16550D data sheet, section 8.
  *
  * No function can fail, allocates, or keeps a pointer; there is no state outside struct uart. All
  * zeros is a UART after power-on.
@@ -42,8 +42,8 @@ struct uart {
     uint8_t tx[UART_FIFO_SIZE];        /* oldest first */
 };
 
-/* Whether the counts and places fit their FIFOs. All other functions require it, and keep it true; a
- * structure that was stored or sent must be asked first. */
+/* Whether the counts and places fit their FIFOs. All other functions require it, and keep it true;
+ * a structure that was stored or sent must be asked first. */
 bool uart_valid(const struct uart *u);
 
 /* Back to the state after power-on; the modem inputs stay as they are outside. */
@@ -57,8 +57,9 @@ void uart_write(struct uart *u, unsigned reg, uint8_t value);
 bool uart_interrupt(const struct uart *u);
 
 /*
- * Output. A byte that the guest writes waits in tx[0] to tx[tx_count - 1] until uart_sent() says that
- * the line took the first n (at most tx_count of them count). uart_full(): one more would be lost.
+ * Output. A byte that the guest writes waits in tx[0] to tx[tx_count - 1] until uart_sent() says
+ * that the line took the first n (at most tx_count of them count). uart_full(): one more would be
+ * lost.
  */
 void uart_sent(struct uart *u, size_t n);
 bool uart_full(const struct uart *u);
@@ -72,9 +73,9 @@ void uart_receive(struct uart *u, uint8_t byte);
 void uart_receive_break(struct uart *u);
 
 /*
- * The character time-out, which is an interrupt for bytes that do not reach the trigger level. While
- * uart_waiting() holds, the owner should call uart_time_out() once about four character times have
- * passed since a byte last came or was read. When nothing waits, uart_time_out() does nothing.
+ * The character time-out, which is an interrupt for bytes that do not reach the trigger level.
+ * While uart_waiting() holds, the owner should call uart_time_out() once about four character times
+ * have passed since a byte last came or was read. When nothing waits, uart_time_out() does nothing.
  */
 bool uart_waiting(const struct uart *u);
 void uart_time_out(struct uart *u);

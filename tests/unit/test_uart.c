@@ -409,7 +409,7 @@ static void test_fcr_bits_need_the_enable_bit(void **state)
     assert_int_equal(uart_room(&u), 13);
 }
 
-/* A 16550A has no 64-byte mode, and no enhanced features: what Linux looks for must not be there. */
+/* A 16550A has no 64-byte mode and no enhanced features: Linux looks for them, and finds none. */
 static void test_driver_probes_find_a_16550a(void **state)
 {
     (void)state;
@@ -572,7 +572,7 @@ static void test_nothing_that_is_off_interrupts(void **state)
     assert_int_equal(iir(), UART_IIR_NO_INT);
 }
 
-/* ---- State from elsewhere, and any access at all ------------------------------------------------ */
+/* ---- State from elsewhere, and any access at all -------------------------------------------- */
 
 static void test_valid(void **state)
 {
