@@ -56,7 +56,6 @@ static void seat_ready(struct watch *w, uint32_t events)
     uint8_t bytes[WIRE_MAX_VERSION];
     struct vfio_user_header header;
     struct wire_fds fds;
-    (void)events;
 
     ssize_t n = wire_look(seat->watch.fd, bytes, sizeof bytes, &fds);
     if (n == -EAGAIN)
@@ -72,7 +71,9 @@ static void seat_ready(struct watch *w, uint32_t events)
             memset(&header, 0, sizeof header);
         refuse(seat, &header, EINVAL, "it does not begin with a version message");
     } else if (size == 0 || n < size) {
-        return; /* the rest will wake us */
+        /* The rest will wake us, if there can be any. */
+        if (events & ((uint32_t)EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+            leave(seat, "it went in the middle of its version message");
     } else if (server_busy(seat->lobby->dev)) {
         refuse(seat, &header, EBUSY, "the device has a client already");
     } else {
@@ -103,7 +104,7 @@ void lobby_welcome(struct lobby *l, int sock)
     seat->lobby = l;
     seat->deadline = ob_now(l->dev) + LOBBY_PATIENCE;
     int ret = watch_control(l->dev->epoll, EPOLL_CTL_ADD, &seat->watch,
-                            (uint32_t)EPOLLIN | (uint32_t)EPOLLET);
+                            (uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET);
     if (ret < 0)
         leave(seat, strerror(-ret));
 }
