@@ -12,6 +12,7 @@
 #ifndef OUTBOARD_VFIO_USER_H
 #define OUTBOARD_VFIO_USER_H
 
+#include <assert.h>
 #include <linux/vfio.h>
 #include <stdint.h>
 
@@ -154,18 +155,18 @@ struct vfio_user_mig_data {
     uint32_t size;
 };
 
-_Static_assert(sizeof(struct vfio_user_header) == 16, "header");
-_Static_assert(sizeof(struct vfio_user_version) == 4, "version");
-_Static_assert(sizeof(struct vfio_user_dma_map) == 32, "DMA map");
-_Static_assert(sizeof(struct vfio_user_dma_unmap) == 24, "DMA unmap");
-_Static_assert(sizeof(struct vfio_user_device_info) == 16, "device info");
-_Static_assert(sizeof(struct vfio_region_info) == 32, "region info");
-_Static_assert(sizeof(struct vfio_user_region_io_fds) == 16, "region I/O descriptors");
-_Static_assert(sizeof(struct vfio_user_sub_region) == 40, "sub-region");
-_Static_assert(sizeof(struct vfio_irq_info) == 16, "interrupt info");
-_Static_assert(sizeof(struct vfio_irq_set) == 20, "interrupt set");
-_Static_assert(sizeof(struct vfio_user_region_access) == 16, "region access");
-_Static_assert(sizeof(struct vfio_user_write) == 24, "one write of several");
-_Static_assert(sizeof(struct vfio_user_dma_access) == 16, "DMA access");
+static_assert(sizeof(struct vfio_user_header) == 16, "header");
+static_assert(sizeof(struct vfio_user_version) == 4, "version");
+static_assert(sizeof(struct vfio_user_dma_map) == 32, "DMA map");
+static_assert(sizeof(struct vfio_user_dma_unmap) == 24, "DMA unmap");
+static_assert(sizeof(struct vfio_user_device_info) == 16, "device info");
+static_assert(sizeof(struct vfio_region_info) == 32, "region info");
+static_assert(sizeof(struct vfio_user_region_io_fds) == 16, "region I/O descriptors");
+static_assert(sizeof(struct vfio_user_sub_region) == 40, "sub-region");
+static_assert(sizeof(struct vfio_irq_info) == 16, "interrupt info");
+static_assert(sizeof(struct vfio_irq_set) == 20, "interrupt set");
+static_assert(sizeof(struct vfio_user_region_access) == 16, "region access");
+static_assert(sizeof(struct vfio_user_write) == 24, "one write of several");
+static_assert(sizeof(struct vfio_user_dma_access) == 16, "DMA access");
 
 #endif

@@ -196,7 +196,7 @@ static int check_command(const struct wire_message *m, size_t nfds)
                    : 0;
     case VFIO_USER_DMA_READ:
     case VFIO_USER_DMA_WRITE:
-        return sum_wraps(m->dma.address, m->dma.count) ? -EINVAL : 0;
+        return m->dma.count && sum_wraps(m->dma.address, m->dma.count - 1) ? -EINVAL : 0;
     case VFIO_USER_REGION_WRITE_MULTI:
         return check_writes(m);
     case VFIO_USER_DEVICE_FEATURE:

@@ -138,39 +138,31 @@ static int address(const char *path, struct sockaddr_un *addr)
     return 0;
 }
 
-int wire_connect(const char *path, int *sock)
+/* Does anybody accept behind this path? One whose backlog is full does. 0, or -errno: nobody. */
+static int try_connect(const char *path)
 {
     struct sockaddr_un addr;
     int ret = address(path, &addr);
     if (ret < 0)
         return ret;
-    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s < 0)
         return -errno;
-    do
-        ret = connect(s, (struct sockaddr *)&addr, sizeof addr) < 0 ? -errno : 0;
-    while (ret == -EINTR);
-    if (ret < 0) {
-        close(s);
-        return ret;
-    }
-    *sock = s;
-    return 0;
+    ret = connect(s, (struct sockaddr *)&addr, sizeof addr) < 0 && errno != EAGAIN ? -errno : 0;
+    close(s);
+    return ret;
 }
 
 /* A socket file is stale when nobody accepts behind it. Anything else that bears the name stays. */
 static int remove_stale(const char *path)
 {
     struct stat st;
-    int s;
 
     if (lstat(path, &st) < 0)
         return errno == ENOENT ? 0 : -errno;
     if (!S_ISSOCK(st.st_mode))
         return -EEXIST;
-    int ret = wire_connect(path, &s);
-    if (ret == 0)
-        close(s);
+    int ret = try_connect(path);
     if (ret != -ECONNREFUSED)
         return ret == -ENOENT ? 0 : -EADDRINUSE;
     return unlink(path) < 0 && errno != ENOENT ? -errno : 0;

@@ -41,8 +41,8 @@ int wire_set_peek_offset(int sock, int offset);
 /* Send at least one byte of the iovec; the descriptors go with the first. Bytes or -errno. */
 ssize_t wire_send(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds);
 
-/* 0 or -errno; a path that does not fit a socket address is -ENAMETOOLONG. */
-int wire_connect(const char *path, int *sock);
+/* Makes a listening socket. A stale socket file is replaced. 0, or -errno: -EADDRINUSE (somebody listens
+ * there), -EEXIST (something that is no socket), -ENAMETOOLONG (does not fit a socket address), ... */
 int wire_listen(const char *path, int *sock);
 
 #endif

@@ -139,7 +139,7 @@ int wire_capabilities_parse(const char *data, size_t n, struct wire_capabilities
 
 int wire_capabilities_format(const struct wire_capabilities *c, char *data, size_t space)
 {
-    char twin[64] = "", index[32] = "";
+    char twin[96] = "", index[32] = "";
 
     if (c->twin_socket_fd_index >= 0)
         snprintf(index, sizeof index, ",\"fd_index\":%d", c->twin_socket_fd_index);
