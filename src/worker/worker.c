@@ -54,6 +54,17 @@ static int watch_signals(struct worker *w)
     return watch_control(w->loop.epoll, EPOLL_CTL_ADD, &w->signals, EPOLLIN);
 }
 
+/* Who starts us may have closed some of 0 to 2. What we open must not get their numbers. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 /* A guest's memory may come in many files, and each needs a descriptor. */
 static void raise_descriptor_limit(void)
 {
@@ -171,6 +182,7 @@ int worker_run(const struct worker_settings *settings)
     struct worker w = { .signals.fd = -1 };
     int door;
 
+    fill_standard_descriptors();
     raise_descriptor_limit();
     int ret = loop_open(&w.loop);
     if (ret == 0)
