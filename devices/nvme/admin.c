@@ -26,6 +26,8 @@ static uint16_t create_cq(struct ob_device *dev, const struct nvme_command *c)
     ob_touch(dev, &s->cq[q], sizeof s->cq[q]);
     s->cq[q] = (struct nvme_cq){ .address = c->prp1, .entries = entries, .vector = (uint16_t)vector,
                                  .phase = 1, .interrupts = c->cdw11 >> 1 & 1 };
+    if (s->cq[q].interrupts)
+        SET(dev, s->interrupting, s->interrupting | 1ull << (q - 1));
     return 0;
 }
 
@@ -104,6 +106,7 @@ static uint16_t delete_cq(struct ob_device *dev, const struct nvme_command *c)
         return SC_QUEUE_ID | SC_DNR;
     if (s->cq[q].users)
         return SC_QUEUE_DELETION | SC_DNR;
+    SET(dev, s->interrupting, s->interrupting & ~(1ull << (q - 1)));
     ob_touch(dev, &s->cq[q], sizeof s->cq[q]);
     s->cq[q] = (struct nvme_cq){ 0 };
     return 0;

@@ -246,8 +246,9 @@ void doorbell_watch_heads(struct ob_device *dev)
 {
     const struct nvme *s = ob_state(dev);
 
-    for (uint32_t q = 1; s->shadow && q < QUEUES; q++) {
-        if (!s->cq[q].entries || s->cq[q].head == s->cq[q].tail)
+    for (uint64_t left = s->shadow ? s->interrupting : 0; left; left &= left - 1) {
+        uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
+        if (s->cq[q].head == s->cq[q].tail)
             continue;
         set_event(dev, q, true, s->cq[q].head);
         atomic_thread_fence(memory_order_seq_cst);

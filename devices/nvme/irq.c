@@ -35,17 +35,20 @@ void irq_posted(struct ob_device *dev, struct nvme_cq *cq)
     raise(p, cq);
 }
 
-/* INTMS masks vectors of the wire and of MSI; for MSI-X the table's own mask bits count. */
+static bool has_news(const struct nvme_cq *cq)
+{
+    return cq->entries && cq->interrupts && cq->head != cq->tail;
+}
+
+/* INTMS masks the wire; for MSI-X the table's own mask bits count. */
 void irq_level(struct ob_device *dev)
 {
     const struct nvme *s = ob_state(dev);
-    bool level = false;
+    bool level = has_news(&s->cq[0]);
 
-    for (uint32_t q = 0; q < QUEUES && ob_vectors(dev) == 0; q++) {
-        const struct nvme_cq *cq = &s->cq[q];
-        level |= cq->entries && cq->interrupts && cq->head != cq->tail && !(s->intms & 1);
-    }
-    ob_intx(dev, level);
+    for (uint64_t left = s->interrupting; left; left &= left - 1)
+        level |= has_news(&s->cq[__builtin_ctzll(left) + 1]);
+    ob_intx(dev, level && !(s->intms & 1) && ob_vectors(dev) == 0);
 }
 
 void irq_end(struct ob_device *dev)

@@ -211,6 +211,7 @@ static const struct ob_field fields[] = {
     OB_BYTES(struct nvme, counters),
     OB_BYTES(struct nvme, error),
     OB_INT(struct nvme, live),
+    OB_INT(struct nvme, interrupting),
     OB_BYTES(struct nvme, sq),
     OB_BYTES(struct nvme, cq),
     OB_INTS(struct nvme, slot_map),

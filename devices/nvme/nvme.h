@@ -146,7 +146,8 @@ struct nvme {
     struct nvme_counters counters;
     struct nvme_error error[ERRORS]; /* a ring: number % ERRORS */
 
-    uint64_t live; /* I/O submission queues that exist: bit id - 1 */
+    uint64_t live;         /* I/O submission queues that exist: bit id - 1 */
+    uint64_t interrupting; /* I/O completion queues with interrupts, the same way */
     struct nvme_sq sq[QUEUES];
     struct nvme_cq cq[QUEUES];
     uint64_t slot_map[SLOTS / 64];

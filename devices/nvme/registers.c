@@ -91,6 +91,7 @@ void controller_clear(struct ob_device *dev)
     memset(s->slot_map, 0, sizeof s->slot_map);
     SET(dev, s->epoch, s->epoch + 1);
     SET(dev, s->live, 0);
+    SET(dev, s->interrupting, 0);
     SET(dev, s->cc, s->cc & ~CC_EN);
     SET(dev, s->csts, s->csts & CSTS_NSSRO);
     SET(dev, s->intms, 0);
