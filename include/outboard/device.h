@@ -178,7 +178,8 @@ struct ob_plugin {
     void (*reset)(struct ob_device *dev, enum ob_reset kind); /* put the state back to its start */
     void (*timer)(struct ob_device *dev, unsigned id);        /* the deadline of timer id passed */
     void (*dma_done)(struct ob_device *dev, unsigned slot, int error);
-    /* Bus mastering was switched on or off: look again at what to raise, and at what waits. */
+    /* Bus mastering, or what the client listens to, was switched on or off: look again at what to
+     * raise, and at what waits. */
     void (*irq_changed)(struct ob_device *dev);
     /* ob_memory_get() said -EBUSY, and now it may succeed, or find the memory gone. */
     void (*memory_changed)(struct ob_device *dev);

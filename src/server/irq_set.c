@@ -186,7 +186,7 @@ static void act(struct ob_device *dev, uint32_t action, uint32_t irq)
         irq_unmask(dev, irq);
 }
 
-int irq_set(struct ob_device *dev, const struct wire_message *m, struct wire_fds *fds)
+static int set(struct ob_device *dev, const struct wire_message *m, struct wire_fds *fds)
 {
     const struct vfio_irq_set *set = &m->irq_set;
     uint32_t action = set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK;
@@ -211,6 +211,16 @@ int irq_set(struct ob_device *dev, const struct wire_message *m, struct wire_fds
         if (!chosen || chosen[i])
             act(dev, action, first + i);
     return 0;
+}
+
+int irq_set(struct ob_device *dev, const struct wire_message *m, struct wire_fds *fds)
+{
+    int ret = set(dev, m, fds);
+    if (ret == 0 && dev->plugin->irq_changed) {
+        server_enter(dev);
+        dev->plugin->irq_changed(dev);
+    }
+    return ret;
 }
 
 void irq_release(struct ob_device *dev)

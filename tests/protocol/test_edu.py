@@ -126,7 +126,6 @@ def test_messages(edu, connect):
     assert (wire.count(), message.count()) == (0, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="irq_changed() is called for bus mastering alone")
 def test_back_to_the_wire_with_something_raised(edu, connect):
     c = connect(edu)
     wire = interrupt(c)
