@@ -19,13 +19,20 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-enum { TIMER_OUTPUT, TIMER_TIME_OUT, TIMER_INPUT, TIMERS };
+enum { TIMER_OUTPUT, TIMER_TIME_OUT, TIMER_INPUT, TIMER_PAUSE, TIMERS };
 
-#define OUTPUT_DELAY 500000u /* ns after which no more bytes are expected to come along */
-#define TIME_OUT 350000u     /* ns, four characters at 115,200 baud */
+/* All in ns. */
+#define OUTPUT_DELAY 500000u /* no more bytes are expected to come along */
+#define TIME_OUT 350000u     /* four characters at 115,200 baud */
+#define BURST 4000000u       /* the guest may be kept busy for so long... */
+#define GAP 1000000u         /* ...without being away for so long */
+#define PAUSE 1000000u       /* the longest that it is given then */
 
 struct serial {
     struct uart uart;
+    uint64_t last_access; /* of the guest to a register */
+    uint64_t busy_since;
+    uint8_t paused;       /* TIMER_PAUSE is set */
     uint8_t output_waits; /* TIMER_OUTPUT is set */
     uint8_t input_waits;  /* TIMER_TIME_OUT is set */
     uint16_t input_at;    /* input[input_at] to input[input_end - 1] are still to be received */
@@ -94,6 +101,48 @@ static void send_output(struct ob_device *dev)
     s->output_waits = 0;
 }
 
+/* ---- Pauses --------------------------------------------------------------------------------- */
+
+/*
+ * A driver stays in its interrupt handler while there is something to do. On a line that takes no
+ * time there always is, and to a guest that waits for each access, that can mean seconds in which
+ * nothing else runs. So now and then the line rests, until the driver reads that no interrupt is
+ * pending and leaves. A timer ends the pause for one that does not ask.
+ */
+static void note_access(struct ob_device *dev)
+{
+    struct serial *s = ob_state(dev);
+    uint64_t now = ob_now(dev);
+
+    if (now - s->last_access > GAP)
+        s->busy_since = now;
+    s->last_access = now;
+}
+
+/* Whether a driver that has this interrupt enabled must wait for what it would raise. */
+static bool rests(struct ob_device *dev, uint8_t interrupt)
+{
+    struct serial *s = ob_state(dev);
+
+    if (!s->paused && (s->uart.ier & interrupt) && s->last_access - s->busy_since > BURST &&
+        ob_now(dev) - s->last_access < GAP) {
+        s->paused = 1;
+        ob_timer_set(dev, TIMER_PAUSE, ob_now(dev) + PAUSE);
+    }
+    return s->paused;
+}
+
+static void end_pause(struct ob_device *dev)
+{
+    struct serial *s = ob_state(dev);
+
+    if (s->paused)
+        ob_timer_cancel(dev, TIMER_PAUSE);
+    s->paused = 0;
+    s->busy_since = s->last_access;
+    send_output(dev);
+}
+
 /* ---- Input ---------------------------------------------------------------------------------- */
 
 /* The other end obeys the handshake: what comes to a port that no driver has opened would be
@@ -103,16 +152,19 @@ static bool driver_listens(const struct uart *u)
     return (u->mcr & (UART_MCR_DTR | UART_MCR_RTS)) || (u->ier & UART_IER_RDI);
 }
 
-/* Moves bytes that were read to the UART, never more than it can hold. */
-static bool receive_input(struct serial *s)
+/* Moves bytes that were read to the UART, never more than it can hold. True if any. */
+static bool receive_input(struct ob_device *dev)
 {
+    struct serial *s = ob_state(dev);
     unsigned n = driver_listens(&s->uart) ? uart_room(&s->uart) : 0;
 
     if (n > (unsigned)(s->input_end - s->input_at))
         n = (unsigned)(s->input_end - s->input_at);
+    if (n == 0 || rests(dev, UART_IER_RDI))
+        return false;
     for (unsigned i = 0; i < n; i++)
         uart_receive(&s->uart, s->input[s->input_at++]);
-    return n > 0;
+    return true;
 }
 
 /* Reads from the line when all that was read before has been received. One ob_read(). */
@@ -157,7 +209,7 @@ static void settle(struct ob_device *dev, bool active)
     struct private *p = ob_private(dev);
 
     /* Refilling an empty FIFO, and not one with some room, keeps the interrupt low in between. */
-    if (s->uart.rx_count == 0 && receive_input(s))
+    if (s->uart.rx_count == 0 && receive_input(dev))
         active = true;
     if (s->uart.tx_count > 0 && !p->blocked) {
         ob_timer_set(dev, TIMER_OUTPUT, ob_now(dev) + OUTPUT_DELAY);
@@ -196,7 +248,7 @@ static void line_ready(struct ob_device *dev, int fd, uint32_t events)
         send_output(dev);
     } else if (events & EPOLLIN) {
         read_input(dev);
-        receive_input(ob_state(dev));
+        receive_input(dev);
     } else if (p->blocked && fd == p->line.out.fd) {
         lose_output(dev, EPIPE); /* there will never be room again */
     } else {
@@ -222,6 +274,9 @@ static void timer(struct ob_device *dev, unsigned id)
     case TIMER_INPUT:
         read_input(dev);
         break;
+    case TIMER_PAUSE:
+        end_pause(dev);
+        break;
     }
     settle(dev, false);
 }
@@ -233,9 +288,13 @@ static int read_registers(struct ob_device *dev, uint64_t at, void *buf, size_t 
     struct serial *s = ob_state(dev);
     uint8_t *bytes = buf;
 
-    send_output(dev);
+    note_access(dev);
+    if (s->uart.tx_count > 0 && !rests(dev, UART_IER_THRI))
+        send_output(dev);
     for (size_t i = 0; i < n; i++)
         bytes[i] = uart_read(&s->uart, (unsigned)(at + i));
+    if (s->paused && at == UART_IIR && (bytes[0] & UART_IIR_NO_INT))
+        end_pause(dev);
     settle(dev, at == UART_RX);
     return 0;
 }
@@ -245,6 +304,7 @@ static int write_registers(struct ob_device *dev, uint64_t at, const void *buf, 
     struct serial *s = ob_state(dev);
     const uint8_t *bytes = buf;
 
+    note_access(dev);
     if (at != UART_TX || n != 1 || uart_full(&s->uart))
         send_output(dev);
     for (size_t i = 0; i < n; i++)
@@ -288,7 +348,7 @@ static void reset(struct ob_device *dev, enum ob_reset kind)
 
     if (kind == OB_RESET_POWER_ON)
         return; /* all zeros is right */
-    send_output(dev); /* what a system says last, it says before it resets */
+    end_pause(dev); /* what a system says last, it says before it resets */
     uart_reset(&s->uart);
     settle(dev, false);
 }
@@ -324,6 +384,9 @@ static const struct ob_field fields[] = {
     OB_BYTES(struct serial, uart.rx),
     OB_BYTES(struct serial, uart.rx_errors),
     OB_BYTES(struct serial, uart.tx),
+    OB_INT(struct serial, last_access),
+    OB_INT(struct serial, busy_since),
+    OB_INT(struct serial, paused),
     OB_INT(struct serial, output_waits),
     OB_INT(struct serial, input_waits),
     OB_INT(struct serial, input_at),
