@@ -45,8 +45,8 @@ static void look_at_pty(struct ob_device *dev, struct line *line)
     if (opening < 0 || inotify_add_watch(opening, line->path, IN_OPEN) < 0)
         ob_error(dev, "cannot wait for %s to be opened: %s", line->path, strerror(errno));
 
-    /* Only after that, or an opening in between would be missed. Who wrote and closed is there until
-     * that has been read. */
+    /* Only after that, or an opening in between would be missed. Who wrote and closed is there
+     * until that has been read. */
     if (poll(&master, 1, 0) == 1 && master.revents == POLLHUP) {
         end_watch(dev, &line->in);
         line->in.fd = line->out.fd = -1;

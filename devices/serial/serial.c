@@ -7,9 +7,7 @@
  * Each access of the guest is a message, so what counts is how few of them a byte takes. Drivers
  * write up to 16 bytes, then read a register to see whether the transmitter is empty. So bytes wait
  * in the transmit FIFO until the guest does anything but write another one, and leave all at once,
- * before it can see that they waited; that a driver just stopped is told by a timer. The interrupt
- * line then stays low through a long output: each time that it rises costs the guest a visit, and
- * the client of the device a message to unmask it.
+ * before it can see that they waited; that a driver just stopped is told by a timer.
  */
 #include "line.h"
 #include "uart.h"
@@ -19,20 +17,20 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-enum { TIMER_OUTPUT, TIMER_TIME_OUT, TIMER_INPUT, TIMER_PAUSE, TIMERS };
+enum { TIMER_OUTPUT, TIMER_TIME_OUT, TIMER_INPUT, TIMER_HANDLER, TIMERS };
 
 /* All in ns. */
 #define OUTPUT_DELAY 500000u /* no more bytes are expected to come along */
-#define TIME_OUT 350000u     /* four characters at 115,200 baud */
-#define BURST 4000000u       /* the guest may be kept busy for so long... */
-#define GAP 1000000u         /* ...without being away for so long */
-#define PAUSE 1000000u       /* the longest that it is given then */
+#define TIME_OUT 1000000u    /* longer than a guest that is at it takes for the next byte */
+#define HANDLER_GAP 300000u  /* an interrupt handler that is away for longer has ended */
+#define HANDLER_MAX 4000000u /* how long one is kept busy... */
+#define PAUSE 1000000u       /* ...before it is given so long to end */
 
 struct serial {
     struct uart uart;
-    uint64_t last_access; /* of the guest to a register */
-    uint64_t busy_since;
-    uint8_t paused;       /* TIMER_PAUSE is set */
+    uint64_t handler_since;
+    uint8_t in_handler;   /* the guest's interrupt handler runs; TIMER_HANDLER is set */
+    uint8_t paused;       /* and should end now */
     uint8_t output_waits; /* TIMER_OUTPUT is set */
     uint8_t input_waits;  /* TIMER_TIME_OUT is set */
     uint16_t input_at;    /* input[input_at] to input[input_end - 1] are still to be received */
@@ -101,46 +99,62 @@ static void send_output(struct ob_device *dev)
     s->output_waits = 0;
 }
 
-/* ---- Pauses --------------------------------------------------------------------------------- */
+/* ---- The guest's interrupt handler ---------------------------------------------------------- */
 
 /*
- * A driver stays in its interrupt handler while there is something to do. On a line that takes no
- * time there always is, and to a guest that waits for each access, that can mean seconds in which
- * nothing else runs. So now and then the line rests, until the driver reads that no interrupt is
- * pending and leaves. A timer ends the pause for one that does not ask.
+ * From reading which interrupt is pending until reading that none is, a driver is in its handler
+ * and needs no interrupt. So the wire is low in the meantime: QEMU takes each access for the end of
+ * the interrupt, and would unmask and be interrupted again, for each byte.
+ *
+ * A handler stays while there is something to do, and on a line that takes no time there always is.
+ * To a guest that waits for each access that can mean seconds in which nothing else runs. So after
+ * a while the line rests until the handler has ended.
+ *
+ * A timer ends both for drivers that do not read to the end.
  */
 static void note_access(struct ob_device *dev)
 {
     struct serial *s = ob_state(dev);
-    uint64_t now = ob_now(dev);
 
-    if (now - s->last_access > GAP)
-        s->busy_since = now;
-    s->last_access = now;
+    if (s->in_handler && !s->paused)
+        ob_timer_set(dev, TIMER_HANDLER, ob_now(dev) + HANDLER_GAP);
 }
 
-/* Whether a driver that has this interrupt enabled must wait for what it would raise. */
+static void enter_handler(struct ob_device *dev)
+{
+    struct serial *s = ob_state(dev);
+
+    if (s->in_handler)
+        return;
+    s->in_handler = 1;
+    s->handler_since = ob_now(dev);
+    ob_timer_set(dev, TIMER_HANDLER, s->handler_since + HANDLER_GAP);
+}
+
+static void leave_handler(struct ob_device *dev)
+{
+    struct serial *s = ob_state(dev);
+
+    if (!s->in_handler)
+        return;
+    ob_timer_cancel(dev, TIMER_HANDLER);
+    s->in_handler = 0;
+    if (s->paused)
+        send_output(dev);
+    s->paused = 0;
+}
+
+/* Whether what would raise this interrupt must wait until the handler has ended. */
 static bool rests(struct ob_device *dev, uint8_t interrupt)
 {
     struct serial *s = ob_state(dev);
 
-    if (!s->paused && (s->uart.ier & interrupt) && s->last_access - s->busy_since > BURST &&
-        ob_now(dev) - s->last_access < GAP) {
+    if (s->in_handler && !s->paused && (s->uart.ier & interrupt) &&
+        ob_now(dev) - s->handler_since > HANDLER_MAX) {
         s->paused = 1;
-        ob_timer_set(dev, TIMER_PAUSE, ob_now(dev) + PAUSE);
+        ob_timer_set(dev, TIMER_HANDLER, ob_now(dev) + PAUSE);
     }
     return s->paused;
-}
-
-static void end_pause(struct ob_device *dev)
-{
-    struct serial *s = ob_state(dev);
-
-    if (s->paused)
-        ob_timer_cancel(dev, TIMER_PAUSE);
-    s->paused = 0;
-    s->busy_since = s->last_access;
-    send_output(dev);
 }
 
 /* ---- Input ---------------------------------------------------------------------------------- */
@@ -216,7 +230,7 @@ static void settle(struct ob_device *dev, bool active)
         s->output_waits = 1;
     }
     update_time_out(dev, active);
-    ob_intx(dev, uart_interrupt(&s->uart));
+    ob_intx(dev, uart_interrupt(&s->uart) && !s->in_handler);
     if (line_watch(dev, &p->line, s->input_at == s->input_end, p->blocked, line_ready))
         ob_timer_set(dev, TIMER_INPUT, ob_now(dev));
 }
@@ -274,8 +288,8 @@ static void timer(struct ob_device *dev, unsigned id)
     case TIMER_INPUT:
         read_input(dev);
         break;
-    case TIMER_PAUSE:
-        end_pause(dev);
+    case TIMER_HANDLER:
+        leave_handler(dev);
         break;
     }
     settle(dev, false);
@@ -293,8 +307,10 @@ static int read_registers(struct ob_device *dev, uint64_t at, void *buf, size_t 
         send_output(dev);
     for (size_t i = 0; i < n; i++)
         bytes[i] = uart_read(&s->uart, (unsigned)(at + i));
-    if (s->paused && at == UART_IIR && (bytes[0] & UART_IIR_NO_INT))
-        end_pause(dev);
+    if (at == UART_IIR && (bytes[0] & UART_IIR_NO_INT))
+        leave_handler(dev);
+    else if (at == UART_IIR)
+        enter_handler(dev);
     settle(dev, at == UART_RX);
     return 0;
 }
@@ -348,7 +364,9 @@ static void reset(struct ob_device *dev, enum ob_reset kind)
 
     if (kind == OB_RESET_POWER_ON)
         return; /* all zeros is right */
-    end_pause(dev); /* what a system says last, it says before it resets */
+    send_output(dev); /* what a system says last, it says before it resets */
+    s->paused = 0;
+    leave_handler(dev);
     uart_reset(&s->uart);
     settle(dev, false);
 }
@@ -384,8 +402,8 @@ static const struct ob_field fields[] = {
     OB_BYTES(struct serial, uart.rx),
     OB_BYTES(struct serial, uart.rx_errors),
     OB_BYTES(struct serial, uart.tx),
-    OB_INT(struct serial, last_access),
-    OB_INT(struct serial, busy_since),
+    OB_INT(struct serial, handler_since),
+    OB_INT(struct serial, in_handler),
     OB_INT(struct serial, paused),
     OB_INT(struct serial, output_waits),
     OB_INT(struct serial, input_waits),

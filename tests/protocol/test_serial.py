@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import termios
+import threading
 import time
 
 import pytest
@@ -441,6 +442,7 @@ def test_interrupts(line):
     event.wait()
     assert port.get(IIR) in (IIR_RDI, IIR_TIMEOUT)
     assert port.receive(8) == b"12345678"
+    assert port.get(IIR) == NO_INT
     port.unmask()
     assert event.count() == 0
 
@@ -450,7 +452,7 @@ def test_interrupts(line):
     port.unmask()
     port.set(TX, ord("x"))
     event.wait()  # without a look that would send the byte
-    assert port.get(IIR) == IIR_THRI
+    assert [port.get(IIR), port.get(IIR)] == [IIR_THRI, NO_INT]
     assert read_all(peer, 1) == b"x"
     port.unmask()
 
@@ -473,6 +475,76 @@ def test_level_stays_until_it_is_served(line):
     port.set(IER, 0)
     port.unmask()
     assert event.count() == 0
+
+
+def test_handler_that_does_not_look_twice(line):
+    """While it is at work it is not interrupted; what it left undone comes again by itself."""
+    _, port, plug = line
+    peer = plug()
+    event = port.interrupt()
+    port.set(IER, RDI)
+    peer.sendall(b"12345678")
+    for _ in range(3):
+        event.wait()
+        assert port.get(IIR) in (IIR_RDI, IIR_TIMEOUT)
+        port.unmask()
+    assert port.receive(8) == b"12345678"
+
+
+def handle(port, event, serve):
+    """One interrupt, handled as drivers do: until nothing is pending."""
+    event.wait()
+    while (pending := port.get(IIR)) != NO_INT:
+        serve(pending)
+    port.unmask()
+
+
+def test_long_input_lets_the_handler_end(line):
+    _, port, plug = line
+    data = os.urandom(20000)
+    sender = threading.Thread(target=plug().sendall, args=[data])
+    sender.start()
+    event = port.interrupt()
+    port.set(IER, RDI)
+    received, interrupts = bytearray(), 0
+
+    def take(_):
+        while port.get(LSR) & DR:
+            received.append(port.get(RX))
+
+    while len(received) < len(data):
+        handle(port, event, take)
+        interrupts += 1
+    sender.join()
+    assert bytes(received) == data
+    assert interrupts > 10
+
+
+def test_long_output_lets_the_handler_end(line):
+    _, port, plug = line
+    peer = plug()
+    port.wait(lambda: port.lines() == CTS | DSR | DCD)
+    data = os.urandom(20000)
+    received = []
+    receiver = threading.Thread(target=lambda: received.append(read_all(peer, len(data))))
+    receiver.start()
+    event = port.interrupt()
+    port.set(IER, THRI)
+    sent = interrupts = 0
+
+    def give(_):
+        nonlocal sent
+        for byte in data[sent:sent + 16]:
+            port.client.post(BAR0, TX, bytes([byte]))
+        sent += 16
+
+    while sent < len(data):
+        handle(port, event, give)
+        interrupts += 1
+    port.set(IER, 0)
+    receiver.join()
+    assert received == [data]
+    assert interrupts > 10
 
 
 def test_wide_accesses_are_accesses_of_bytes(line):
