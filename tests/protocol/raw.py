@@ -100,7 +100,8 @@ class Client:
             numbers = [fd if isinstance(fd, int) else fd.fileno() for fd in fds]
             sent = socket.send_fds(self.socket, [data], numbers)
             data = data[sent:]
-        self.socket.sendall(data)
+        if data:
+            self.socket.sendall(data)
 
     def send(self, command, body=b"", fds=(), id=None, flags=0, **header):
         id = self.next_id() if id is None else id

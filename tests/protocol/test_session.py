@@ -300,6 +300,7 @@ def test_comers_and_goers(edu, connect):
 
 
 def test_descriptors_from_who_is_no_client(edu, connect, memory):
+    connect(edu)
     before = len(os.listdir(f"/proc/{edu.pid}/fd"))
     fd = memory(PAGE)
     for _ in range(10):
@@ -307,7 +308,6 @@ def test_descriptors_from_who_is_no_client(edu, connect, memory):
         c.send_bytes(b"some", [fd] * 16)
         c.send_bytes(b"more", [fd])
         c.close()
-    connect(edu).close()
     wait_until(lambda: len(os.listdir(f"/proc/{edu.pid}/fd")) == before)
 
 
