@@ -68,12 +68,13 @@ class VM:
     files        {host path: guest path}
     iommu        gives the machine an IOMMU and has the guest use it: vfio-pci needs one, since no
                  Debian kernel has vfio's no-IOMMU mode
+    console      the kernel's own; one of its serial ports can be that, and no more
     append, args more for the kernel's and for QEMU's command line
     """
 
     def __init__(self, folder, *, devices=(), spare_ports=0, memory="512M", cpus=1,
                  kernel="cloud", modules=(), files=None, init=INIT, iommu=False,
-                 append="", args=(), accel=None):
+                 console="ttyS0", append="", args=(), accel=None):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.ports = [f"port{n}" for n in range(len(devices) + spare_ports)]
@@ -84,7 +85,7 @@ class VM:
         self._build_image(image, kernel, modules, files or {}, init)
         # no_timer_check: on a busy machine the timer's interrupts come too late for the kernel's
         # test of them, and it panics.
-        cmdline = "console=ttyS0 quiet mitigations=off no_timer_check"
+        cmdline = f"console={console} quiet mitigations=off no_timer_check"
         cmdline += (" intel_iommu=on" if iommu else "") + (f" {append}" if append else "")
         # The boot loader would cut it off or hang, without a word.
         assert len(cmdline) < 2048, "the kernel's command line is too long"
