@@ -6,7 +6,7 @@ DESTDIR ?=
 
 # ninja and pytest do what can be done at once; the goals given here follow each other.
 .NOTPARALLEL:
-.PHONY: all demo shell check check-fast bench install clean help setup
+.PHONY: all demo shell check check-fast bench install clean help setup guest
 
 # Does nothing, quickly, once all is there.
 all: | $(BUILD)/build.ninja
@@ -20,10 +20,14 @@ $(BUILD)/build.ninja:
 setup:
 	@tools/setup
 
-demo: setup all
+# Without the tests' tools, which take a minute.
+guest:
+	@tools/setup guest
+
+demo: guest all
 	@tools/demo
 
-shell: setup all
+shell: guest all
 	@tools/shell
 
 check: setup
@@ -32,7 +36,7 @@ check: setup
 check-fast: setup
 	@tests/run fast
 
-bench: setup all
+bench: guest all
 	@bench/run
 
 # The folders are asked for once more here, since a build folder remembers its prefix.
