@@ -59,7 +59,8 @@ class Machine:
                 return console
             except (FileNotFoundError, ConnectionRefusedError):
                 if self.process.poll() is not None:
-                    raise Failure("the machine did not start") from None
+                    why = self.said().rstrip() or f"exit status {self.process.returncode}"
+                    raise Failure(f"the machine did not start\n{why}") from None
                 time.sleep(0.01)
 
     def wait(self, timeout=30):
@@ -87,7 +88,7 @@ class Machine:
 
 
 class Failure(Exception):
-    """One sentence about what went wrong."""
+    """A sentence about what went wrong, and what else was said."""
 
 
 def prepare():
