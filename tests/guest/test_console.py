@@ -7,7 +7,7 @@ def test_kernel_console(serve, boot, tmp_path):
     log = tmp_path / "log"
     server = serve("serial", f"path={log}")
     vm = boot(devices=[server], console="ttyS1,115200", append="loglevel=6")
-    vm.check("echo '<1>as loud as can be' > /dev/kmsg; echo init talks > /dev/console")
+    vm.check("echo '<0>as loud as can be' > /dev/kmsg; echo init talks > /dev/console")
     vm.check("dmesg -n 8")
     vm.reboot()
     vm.check("dmesg -n 8")

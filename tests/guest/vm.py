@@ -31,6 +31,29 @@ class GuestError(AssertionError):
     pass
 
 
+def kernel_image(kernel="cloud"):
+    return DEPS / f"kernel-{kernel}/vmlinuz"
+
+
+def initramfs(path, kernel="cloud", modules=(), files=None, init=INIT):
+    """Makes a guest's user space; returns its path."""
+    argv = [TOP / "tools/guest-image", f"--kernel={kernel}", f"--init={init}", path]
+    argv += [f"--module={module}" for module in modules]
+    argv += [f"--file={host}:{guest}" for host, guest in (files or {}).items()]
+    subprocess.run(argv, check=True)
+    return path
+
+
+def command_line(*words):
+    """The kernel's: what all guests need, and more words."""
+    # no_timer_check: on a busy machine the timer's interrupts come too late for the kernel's test
+    # of them, and it panics.
+    line = " ".join(filter(None, ["quiet mitigations=off no_timer_check", *words]))
+    # The boot loader would cut it off or hang, without a word.
+    assert len(line) < 2048, "the kernel's command line is too long"
+    return line
+
+
 def qemu():
     """tools/setup fetches one only if PATH has none that will do."""
     path = shutil.which("qemu-system-x86_64", path=f"{DEPS / 'bin'}:{os.environ['PATH']}")
@@ -70,26 +93,20 @@ class VM:
                  Debian kernel has vfio's no-IOMMU mode
     console      the kernel's own; one of its serial ports can be that, and no more
     append, args more for the kernel's and for QEMU's command line
+    firmware     QEMU arguments for a guest that its firmware boots from one of its disks: QEMU then
+                 gets no kernel, and what concerns kernel and initramfs is for whoever made the disk
     """
 
     def __init__(self, folder, *, devices=(), spare_ports=0, memory="512M", cpus=1,
                  kernel="cloud", modules=(), files=None, init=INIT, iommu=False,
-                 console="ttyS0", append="", args=(), accel=None):
+                 console="ttyS0", append="", args=(), firmware=None, accel=None):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.ports = [f"port{n}" for n in range(len(devices) + spare_ports)]
         self.free_ports = self.ports[len(devices):]
         self.numbers = itertools.count(1)
 
-        image = folder / "initramfs.gz"
-        self._build_image(image, kernel, modules, files or {}, init)
-        # no_timer_check: on a busy machine the timer's interrupts come too late for the kernel's
-        # test of them, and it panics.
-        cmdline = f"console={console} quiet mitigations=off no_timer_check"
-        cmdline += (" intel_iommu=on" if iommu else "") + (f" {append}" if append else "")
-        # The boot loader would cut it off or hang, without a word.
-        assert len(cmdline) < 2048, "the kernel's command line is too long"
-
+        cmdline = command_line(f"console={console}", "intel_iommu=on" if iommu else "", append)
         serial, serial_end = socket.socketpair()
         monitor, monitor_end = socket.socketpair()
         argv = [qemu(), "-no-user-config", "-nodefaults", "-display", "none",
@@ -99,9 +116,12 @@ class VM:
                 "-chardev", f"socket,id=console,fd={serial_end.fileno()}",
                 "-device", "isa-serial,chardev=console",
                 "-chardev", f"socket,id=monitor,fd={monitor_end.fileno()}",
-                "-mon", "chardev=monitor,mode=control",
-                "-kernel", DEPS / f"kernel-{kernel}/vmlinuz", "-initrd", image,
-                "-append", cmdline]
+                "-mon", "chardev=monitor,mode=control"]
+        if firmware is None:
+            image = initramfs(folder / "initramfs.gz", kernel, modules, files, init)
+            argv += ["-kernel", kernel_image(kernel), "-initrd", image, "-append", cmdline]
+        else:
+            argv += firmware
         if iommu:
             argv += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
         for number, port in enumerate(self.ports):
@@ -125,13 +145,6 @@ class VM:
         except (AssertionError, OSError):
             self.process.wait(timeout=10)
             raise self.error("QEMU did not start") from None
-
-    @staticmethod
-    def _build_image(image, kernel, modules, files, init):
-        argv = [TOP / "tools/guest-image", f"--kernel={kernel}", f"--init={init}", image]
-        argv += [f"--module={module}" for module in modules]
-        argv += [f"--file={host}:{guest}" for host, guest in files.items()]
-        subprocess.run(argv, check=True)
 
     @staticmethod
     def _device(server, properties):
