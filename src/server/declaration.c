@@ -36,9 +36,21 @@ static int check_bar(const struct ob_plugin *p, int i, char *why, size_t space)
             area->offset > bar->size - area->size || bar->kind == OB_BAR_IO)
             FAIL("BAR %d: area %u must be whole pages inside a memory BAR", i, a);
     }
+    for (unsigned a = 1; a < bar->areas_count; a++)
+        if (bar->areas[a].offset < bar->areas[a - 1].offset + bar->areas[a - 1].size)
+            FAIL("BAR %d: areas must be in order, and apart", i);
     if (bar->areas_count > 64)
         FAIL("BAR %d: more than 64 areas", i);
     return 0;
+}
+
+/* A client that maps these would change them unseen. */
+static bool in_an_area(const struct ob_bar *bar, uint64_t at, uint64_t size)
+{
+    for (unsigned a = 0; a < bar->areas_count; a++)
+        if (bar->areas[a].offset < at + size && at < bar->areas[a].offset + bar->areas[a].size)
+            return true;
+    return false;
 }
 
 static int check_irqs(const struct ob_plugin *p, char *why, size_t space)
@@ -56,6 +68,8 @@ static int check_irqs(const struct ob_plugin *p, char *why, size_t space)
     if (x->table + table > size || x->pba + pba > size ||
         (x->table < x->pba + pba && x->pba < x->table + table))
         FAIL("MSI-X: table and pending bits must lie in BAR %u, apart", x->bar);
+    if (in_an_area(&p->bar[x->bar], x->table, table) || in_an_area(&p->bar[x->bar], x->pba, pba))
+        FAIL("MSI-X: table and pending bits must not lie in an area of BAR %u", x->bar);
     return 0;
 }
 
@@ -66,7 +80,7 @@ static int check_state(const struct ob_plugin *p, char *why, size_t space)
     if (s->size > 16u << 20 || (!s->touched && s->size > 65536))
         FAIL("state: over 16 MiB, or over 64 KiB without being declared touched");
     for (const struct ob_field *f = s->fields; f && f->kind != OB_FIELD_END; f++)
-        if (!f->name || !f->count || !f->size || f->size > 8 ||
+        if (!f->name || !f->count || !power_of_two(f->size) || f->size > 8 ||
             (uint64_t)f->offset + (uint64_t)f->size * f->count > s->size)
             FAIL("state: field %s does not lie in it", f->name ? f->name : "without a name");
     return 0;
@@ -89,6 +103,9 @@ int declaration_check(const struct ob_plugin *p, char *why, size_t space)
         FAIL("at most %u timers and %u transfers", SHARED_MAX_TIMERS, SHARED_MAX_DMAS);
     if (p->pci.class_code > 0xffffff)
         FAIL("class code: 24 bits");
+    for (unsigned i = 0; i < p->pci.vendor_capabilities_count; i++)
+        if (p->pci.vendor_capabilities[i].size > 240)
+            FAIL("vendor capability %u: more than 240 bytes", i);
     for (int i = 0; i < 6; i++)
         if (check_bar(p, i, why, space) < 0)
             return -1;
