@@ -1,11 +1,10 @@
 /*
- * test_config.c - PCI config space as it is made from a declaration, and the checks of declarations.
+ * test_config.c - PCI config space as it is made from a declaration, and what writes to it do.
  *
  * The order of capabilities is the framework's own business: tests find them as a driver does.
  */
 #include "server/capability.h"
 #include "server/config.h"
-#include "server/declaration.h"
 
 #include <linux/pci_regs.h>
 #include <setjmp.h>
@@ -31,18 +30,13 @@ static struct ob_plugin plugin;
 static struct ob_device *dev;
 static int epoll;
 
-static void begin_anew(void)
+static int set_up(void **state)
 {
+    (void)state;
     plugin = (struct ob_plugin){ .abi = OB_ABI, .name = "test", .summary = "for tests",
                                  .pci = { .vendor = 0x1af4, .device = 0x1234, .class_code = 0x0c0330,
                                           .revision = 9 },
                                  .state = { .size = 64 }, .reset = count_reset };
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    begin_anew();
     dev = NULL;
     resets = 0;
     epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -414,124 +408,6 @@ static void test_a_cancelled_step(void **state)
     assert_memory_equal(before, after, 256);
 }
 
-/* ---- Declarations --------------------------------------------------------------------------- */
-
-static const struct ob_area odd[] = { { 0, 100 } }, far[] = { { 0x1000, 0x1000 } },
-                            empty[] = { { 0, 0 } }, huge[] = { { 0x1000, UINT64_MAX - 0xfff } },
-                            twice[] = { { 0, 0x1000 }, { 0x1000, 0x1000 }, { 0x1000, 0x1000 } },
-                            half[] = { { 0, 0x1000 } };
-static struct ob_area many[65];
-static const struct ob_field outside[] = { { "a", OB_FIELD_INT, 61, 4, 1 }, OB_END };
-static const struct ob_field wraps[] = { { "a", OB_FIELD_INT, 4, 8, 0x20000000 }, OB_END };
-static const struct ob_field nameless[] = { { NULL, OB_FIELD_INT, 0, 4, 1 }, OB_END };
-static const struct ob_field three[] = { { "a", OB_FIELD_INT, 0, 3, 1 }, OB_END };
-static const struct ob_field none[] = { { "a", OB_FIELD_INT, 0, 4, 0 }, OB_END };
-static const struct ob_option mute[] = { { "key", "V", NULL, NULL, 0 }, { 0 } };
-static const struct ob_vendor_capability large_vendor[] = { { "", 241 } };
-
-#define BAR(n, ...) plugin.bar[n] = (struct ob_bar){ __VA_ARGS__ }
-#define MSIX(...) plugin.irq.msix = (struct ob_msix){ __VA_ARGS__ }
-
-/* Spoils the declaration in one way; what the complaint is about, NULL: there are no more ways. */
-static const char *spoil(int way)
-{
-    BAR(0, .size = 0x2000);
-    switch (way) {
-    case 0: plugin.name = NULL; return "name";
-    case 1: plugin.name = ""; return "name";
-    case 2: plugin.name = "Upper"; return "name";
-    case 3: plugin.name = "under_score"; return "name";
-    case 4: plugin.name = "a-name-that-is-longer-than-any-one"; return "name";
-    case 5: plugin.summary = NULL; return "summary";
-    case 6: plugin.timers = 65; return "timers";
-    case 7: plugin.dmas = 65; return "transfers";
-    case 8: plugin.pci.class_code = 0x1000000; return "class code";
-    case 9: BAR(0, .size = 3000); return "BAR 0";
-    case 10: BAR(3, .size = 8); return "BAR 3";
-    case 11: BAR(5, .size = 2, .kind = OB_BAR_IO); return "BAR 5";
-    case 12: BAR(5, .size = 512, .kind = OB_BAR_IO); return "BAR 5";
-    case 13: BAR(1, .size = UINT64_C(1) << 32); return "BAR 1";
-    case 14: BAR(5, .size = 16, .kind = OB_BAR_MEM64); return "BAR 5";
-    case 15: BAR(1, .size = 16); BAR(0, .size = 16, .kind = OB_BAR_MEM64); return "BAR 0";
-    case 16: BAR(0, .size = 0x1000, .areas = odd, .areas_count = 1); return "area 0";
-    case 17: BAR(0, .size = 0x1000, .areas = far, .areas_count = 1); return "area 0";
-    case 18: BAR(0, .size = 0x1000, .areas = empty, .areas_count = 1); return "area 0";
-    case 19: BAR(0, .size = 0x4000, .areas = huge, .areas_count = 1); return "area 0";
-    case 20: BAR(0, .size = 0x4000, .areas = twice, .areas_count = 3); return "apart";
-    case 21: BAR(0, .size = 1 << 20, .areas = many, .areas_count = 65); return "64 areas";
-    case 22: plugin.irq.msi = 3; return "MSI";
-    case 23: plugin.irq.msi = 64; return "MSI";
-    case 24: MSIX(2049, 0, 0, 0x1000); return "MSI-X";
-    case 25: MSIX(1, 6, 0, 0x1000); return "MSI-X";
-    case 26: MSIX(1, 3, 0, 0x1000); return "MSI-X"; /* no such BAR */
-    case 27: MSIX(1, 0, 4, 0x1000); return "MSI-X";
-    case 28: MSIX(1, 0, 0, 0x1004); return "MSI-X";
-    case 29: MSIX(513, 0, 0, 0x1ff8); return "MSI-X"; /* the table runs into the pending bits */
-    case 30: MSIX(1, 0, 0x1ff8, 0); return "MSI-X";
-    case 31: MSIX(65, 0, 0, 0x1ff8); return "MSI-X";
-    case 32: MSIX(4, 0, 0x1000, 0x1000); return "MSI-X";
-    case 33: MSIX(4, 0, 0x1000, 0x1008); return "MSI-X";
-    case 34: MSIX(1, 0, 0xfffffff8, 0); return "MSI-X";
-    case 35: BAR(1, .size = 256, .kind = OB_BAR_IO); MSIX(1, 1, 0, 0x80); return "MSI-X";
-    case 36: BAR(0, .size = 0x2000, .areas = half, .areas_count = 1); MSIX(1, 0, 0x800, 0x1000); return "area";
-    case 37: BAR(0, .size = 0x2000, .areas = half, .areas_count = 1); MSIX(1, 0, 0x1000, 0xff8); return "area";
-    case 38: plugin.state.size = 65537; return "state";
-    case 39: plugin.state.size = (16 << 20) + 1; plugin.state.touched = true; return "state";
-    case 40: plugin.state.fields = outside; return "field a";
-    case 41: plugin.state.fields = wraps; return "field a";
-    case 42: plugin.state.fields = nameless; return "without a name";
-    case 43: plugin.state.fields = three; return "field a";
-    case 44: plugin.state.fields = none; return "field a";
-    case 45: plugin.options = mute; return "option key";
-    case 46: plugin.pci.vendor_capabilities = large_vendor; plugin.pci.vendor_capabilities_count = 1;
-        return "vendor";
-    default: return NULL;
-    }
-}
-
-static void test_bad_declarations(void **state)
-{
-    char why[160];
-    const char *about;
-    (void)state;
-
-    for (unsigned i = 0; i < 65; i++)
-        many[i] = (struct ob_area){ i * 0x1000, 0x1000 };
-    for (int way = 0; begin_anew(), (about = spoil(way)); way++) {
-        memset(why, 0, sizeof why);
-        if (declaration_check(&plugin, why, sizeof why) == 0)
-            fail_msg("declaration %d (%s) is taken", way, about);
-        if (!strstr(why, about))
-            fail_msg("declaration %d: \"%s\" does not name %s", way, why, about);
-    }
-}
-
-static void test_good_declarations(void **state)
-{
-    static const struct ob_field fields[] = { { "a", OB_FIELD_INT, 56, 8, 1 }, OB_END };
-    char why[160];
-    (void)state;
-
-    assert_int_equal(declaration_check(&plugin, why, sizeof why), 0);
-    plugin.timers = plugin.dmas = 64;
-    plugin.irq.msi = 32;
-    plugin.pci.class_code = 0xffffff;
-    plugin.state.fields = fields;
-    BAR(0, .size = 16);
-    BAR(1, .size = 4, .kind = OB_BAR_IO);
-    BAR(2, .size = UINT64_C(1) << 63, .kind = OB_BAR_MEM64);
-    BAR(4, .size = 1 << 20, .kind = OB_BAR_MEM64, .areas = many, .areas_count = 64);
-    for (unsigned i = 0; i < 64; i++)
-        many[i] = (struct ob_area){ i * 0x1000, 0x1000 };
-    MSIX(2048, 4, 0x80000, 0x88000);
-    assert_int_equal(declaration_check(&plugin, why, sizeof why), 0);
-    plugin.state.size = 65536;
-    assert_int_equal(declaration_check(&plugin, why, sizeof why), 0);
-    plugin.state.size = 16 << 20;
-    plugin.state.touched = true;
-    assert_int_equal(declaration_check(&plugin, why, sizeof why), 0);
-}
-
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -549,8 +425,6 @@ int main(void)
         TEST(test_function_level_reset),
         TEST(test_random_writes),
         TEST(test_a_cancelled_step),
-        TEST(test_bad_declarations),
-        TEST(test_good_declarations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
