@@ -286,6 +286,15 @@ uint16_t doorbell_configure(struct ob_device *dev, uint64_t doorbells, uint64_t 
     return 0;
 }
 
+void doorbell_forget(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    p->polling = p->moved = p->rung = false;
+    memset(p->seen, 0, sizeof p->seen);
+    memset(p->event_index, 0, sizeof p->event_index);
+}
+
 void doorbell_start(struct ob_device *dev)
 {
     const struct nvme *s = ob_state(dev);

@@ -81,6 +81,8 @@ uint16_t io_check(struct ob_device *dev, const struct nvme_command *c, struct io
         /* Descriptor format 0 alone; the ranges are checked when they have been read. */
         if ((c->cdw12 & RW_PRINFO) || (c->cdw12 >> 8 & 15) || (c->cdw12 >> 12 & 15))
             return SC_INVALID_FIELD | SC_DNR;
+        if ((c->cdw12 & 0xff) >= COPY_RANGES)
+            return SC_COMMAND_SIZE | SC_DNR;
         return check_blocks(p, io, start_lba(c), 1);
     default: io->fua = false; return 0; /* Flush, Dataset Management */
     }

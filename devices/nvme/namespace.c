@@ -265,6 +265,11 @@ void namespaces_timer(struct ob_device *dev)
     watch(dev);
 }
 
+void namespaces_reset(struct ob_device *dev)
+{
+    ob_timer_set(dev, TIMER_SIZES, ob_now(dev) + LOOK_NS);
+}
+
 int namespaces_start(struct ob_device *dev)
 {
     struct nvme *s = ob_state(dev);

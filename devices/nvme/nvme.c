@@ -149,6 +149,7 @@ static void reset(struct ob_device *dev, enum ob_reset kind)
     SET(dev, s->counters.power_cycles, s->counters.power_cycles + (kind == OB_RESET_POWER_ON));
     SET(dev, s->subsystem_reset, 0);
     controller_clear(dev);
+    namespaces_reset(dev);
     SET(dev, s->cc, 0);
     SET(dev, s->csts, 0);
     SET(dev, s->aqa, 0);

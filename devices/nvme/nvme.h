@@ -282,6 +282,7 @@ bool doorbell_moved(struct ob_device *dev); /* outside of steps */
 uint16_t doorbell_configure(struct ob_device *dev, uint64_t doorbells, uint64_t events);
 void doorbell_new_sq(struct ob_device *dev, uint32_t q);
 void doorbell_start(struct ob_device *dev); /* for a successor: nothing has been seen */
+void doorbell_forget(struct ob_device *dev); /* after a reset: doorbells are registers */
 /* With INTx: the driver's heads let the wire fall, so ask for a trap at each. */
 void doorbell_watch_heads(struct ob_device *dev);
 /* Keeps looking for a while from now on. */
@@ -375,6 +376,7 @@ int namespaces_open(struct ob_device *dev);
 void namespaces_close(struct ob_device *dev);
 int namespaces_start(struct ob_device *dev);
 void namespaces_look(struct ob_device *dev); /* have sizes changed? In a step. */
+void namespaces_reset(struct ob_device *dev); /* timers were cancelled */
 void namespaces_timer(struct ob_device *dev);
 void namespaces_written(struct ob_device *dev); /* in a step: there were writes */
 

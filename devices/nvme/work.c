@@ -66,8 +66,8 @@ void work_committed(struct ob_device *dev)
     if (p->epoch != s->epoch) {
         run_forget(dev);
         slot_count_all(dev);
-        doorbell_start(dev);
-        p->blocked = false;
+        doorbell_forget(dev);
+        p->blocked = p->coalesce_timer = false;
         p->epoch = s->epoch;
     }
     if (p->start.count || p->go_on.count)

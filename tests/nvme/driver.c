@@ -118,11 +118,20 @@ void driver_connect(struct driver *d, const char *socket, uint64_t memory)
     const uint16_t command = 6; /* memory space, bus master */
 
     *d = (struct driver){ .size = memory };
-    d->client = ob_client_new();
-    if (!d->client)
-        die("client", errno);
-    ob_client_set_spin(d->client, 20);
-    check(d, ob_client_connect(d->client, socket));
+    int ret = -EBUSY;
+    /* The device's process may not have noticed yet that the client before us has gone. */
+    for (unsigned i = 0; i < 1000 && ret == -EBUSY; i++) {
+        if (i)
+            usleep(1000);
+        ob_client_free(d->client);
+        d->client = ob_client_new();
+        if (!d->client)
+            die("client", errno);
+        ob_client_set_spin(d->client, 20);
+        ret = ob_client_connect(d->client, socket);
+    }
+    check(d, ret);
+    check(d, ob_client_reset(d->client));
     d->memory_fd = memfd_create("driver", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (d->memory_fd < 0 || ftruncate(d->memory_fd, (off_t)memory) < 0)
         die("memory", errno);
