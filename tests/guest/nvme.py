@@ -1,6 +1,6 @@
 """What the tests of the NVMe disk share: disks, and the tools that the guest uses on them."""
 
-import re
+import json
 import subprocess
 
 from vm import DEPS
@@ -24,15 +24,10 @@ def disk(folder, name="disk.img", size=256 * MIB):
     return path
 
 
-def fio(vm, *words, timeout=120, **options):
-    """Runs fio in the guest, with direct I/O and with what is given; returns its output."""
-    return vm.check(fio_command(*words, **options), timeout=timeout)
-
-
-def fio_command(*words, **options):
+def fio_command(**options):
     options = {"name": "test", "filename": "/dev/nvme0n1", "direct": 1, "ioengine": "io_uring",
                "group_reporting": 1, **options}
-    return " ".join(["fio", *(f"--{name}={value}" for name, value in options.items()), *words])
+    return " ".join(["fio", *(f"--{name}={value}" for name, value in options.items())])
 
 
 # Every block says where it belongs and is summed up; four jobs have a quarter of 64 MiB each.
@@ -40,10 +35,17 @@ VERIFY = {"rw": "randwrite", "bsrange": "4k-1m", "numjobs": 4, "size": "16m",
           "offset_increment": "16m", "iodepth": 8, "verify": "crc32c", "verify_fatal": 1}
 
 
-def dmesg_complaints(vm):
-    """What the guest's drivers had to say against the disk."""
-    return re.findall(r".*(?:timeout|I/O error|I/O Cmd|Abort|failed|invalid|spurious).*",
-                      vm.check("dmesg | grep -i nvme || true"))
+def fio(vm, timeout=120, **options):
+    """Runs fio in the guest, with direct I/O; returns (bytes read, bytes written)."""
+    said = vm.check(fio_command(**options, **{"output-format": "json"}), timeout=timeout)
+    job = json.loads(said[said.index("{"):])["jobs"][0]
+    return job["read"]["io_bytes"], job["write"]["io_bytes"]
+
+
+def complaints(vm):
+    """What the guest's kernel has to say against its disks."""
+    return vm.check("dmesg | grep -iE 'nvme|blk_update|buffer' | grep -iE "
+                    "'timeout|error|abort|fail|invalid|spurious|disabl|lost' || true")
 
 
 def check_file_system(image):

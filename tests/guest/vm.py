@@ -106,7 +106,6 @@ class VM:
         self.free_ports = self.ports[len(devices):]
         self.numbers = itertools.count(1)
 
-        cmdline = command_line(f"console={console}", "intel_iommu=on" if iommu else "", append)
         serial, serial_end = socket.socketpair()
         monitor, monitor_end = socket.socketpair()
         argv = [qemu(), "-no-user-config", "-nodefaults", "-display", "none",
@@ -119,7 +118,8 @@ class VM:
                 "-mon", "chardev=monitor,mode=control"]
         if firmware is None:
             image = initramfs(folder / "initramfs.gz", kernel, modules, files, init)
-            argv += ["-kernel", kernel_image(kernel), "-initrd", image, "-append", cmdline]
+            words = command_line(f"console={console}", "intel_iommu=on" if iommu else "", append)
+            argv += ["-kernel", kernel_image(kernel), "-initrd", image, "-append", words]
         else:
             argv += firmware
         if iommu:
