@@ -1,0 +1,594 @@
+/*
+ * library.c - the client library against a served device, one case of test_library.py at a time.
+ *
+ *   library CASE SOCKET PID      (PID: of the server; without arguments, lists "DEVICE CASE")
+ *
+ * It is linked as a stranger's program would be: with <outboard/client.h> and liboutboard.so alone.
+ * Exit 0, or 1 after a line that says what is wrong.
+ */
+#include <outboard/client.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static const char *path;
+static pid_t server;
+static struct ob_client *c;
+
+#define CHECK(is, should) check(__LINE__, #is, (long long)(is), (long long)(should))
+#define TRUE(what) check(__LINE__, #what, !!(what), 1)
+
+static void check(int line, const char *what, long long is, long long should)
+{
+    char why[OB_CLIENT_ERROR_SIZE] = "";
+    if (is == should)
+        return;
+    if (c)
+        ob_client_error(c, why, sizeof why);
+    printf("library.c:%d: %s is %lld, not %lld (%s)\n", line, what, is, should, why);
+    exit(1);
+}
+
+static struct ob_client *connected(void)
+{
+    struct ob_client *one = ob_client_new();
+    TRUE(one);
+    c = one;
+    CHECK(ob_client_connect(one, path), 0);
+    return one;
+}
+
+static uint32_t get(uint64_t at)
+{
+    uint32_t value = 0;
+    CHECK(ob_client_read(c, 0, at, &value, sizeof value), 0);
+    return value;
+}
+
+static void set(uint64_t at, uint32_t value)
+{
+    CHECK(ob_client_write(c, 0, at, &value, sizeof value), 0);
+}
+
+static void set64(uint64_t at, uint64_t value)
+{
+    CHECK(ob_client_write(c, 0, at, &value, sizeof value), 0);
+}
+
+static uint64_t count(int fd)
+{
+    uint64_t n = 0;
+    return read(fd, &n, sizeof n) == sizeof n ? n : 0;
+}
+
+static uint64_t wait_for(int fd)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    CHECK(poll(&p, 1, 20000), 1);
+    return count(fd);
+}
+
+static int event(void)
+{
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    TRUE(fd >= 0);
+    return fd;
+}
+
+static int memory_file(size_t size, void **p)
+{
+    int fd = memfd_create("library", MFD_CLOEXEC);
+    TRUE(fd >= 0 && ftruncate(fd, (off_t)size) == 0);
+    *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    TRUE(*p != MAP_FAILED);
+    return fd;
+}
+
+static void bus_master(void)
+{
+    uint16_t command = 6;
+    CHECK(ob_client_write(c, VFIO_PCI_CONFIG_REGION_INDEX, 4, &command, 2), 0);
+}
+
+/* ---- The connection ------------------------------------------------------------------------- */
+
+static void case_negotiation(void)
+{
+    struct ob_capabilities ours, theirs;
+
+    c = ob_client_new();
+    uint32_t value;
+    CHECK(ob_client_read(c, 0, 0, &value, 4), -ENOTCONN);
+    CHECK(ob_client_set_limits(c, 4, 1000), 0);
+    CHECK(ob_client_connect(c, path), 0);
+    CHECK(ob_client_connect(c, path), -EISCONN);
+    CHECK(ob_client_set_limits(c, 4, 1000), -EISCONN);
+    CHECK(ob_client_capabilities(c, &ours, &theirs), 0);
+    TRUE(ours.max_msg_fds == 4 && ours.max_data_xfer_size == 1000);
+    TRUE(theirs.major == 0 && theirs.minor == 1 && theirs.max_msg_fds == 16 &&
+         theirs.max_data_xfer_size == 65536 && theirs.pgsizes == 4096 && theirs.write_multiple);
+    TRUE(ob_client_fd(c) >= 0);
+    CHECK(get(0), 0x010000ed);
+}
+
+static void case_adopt(void)
+{
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
+    CHECK(connect(s, (struct sockaddr *)&addr, sizeof addr), 0);
+    c = ob_client_new();
+    CHECK(ob_client_adopt(c, s), 0);
+    CHECK(get(0), 0x010000ed);
+}
+
+static void case_busy(void)
+{
+    struct ob_client *first = connected(), *second = ob_client_new();
+    char why[OB_CLIENT_ERROR_SIZE];
+
+    CHECK(ob_client_connect(second, path), -EBUSY);
+    TRUE(ob_client_error(second, why, sizeof why)[0]);
+    ob_client_free(second);
+    CHECK(get(0), 0x010000ed);
+    ob_client_free(first);
+    for (int i = 0; i < 20; i++) { /* the place is free as soon as the server has noticed */
+        second = connected();
+        ob_client_free(second);
+    }
+    c = NULL;
+}
+
+static void case_nobody_there(void)
+{
+    char where[256];
+
+    c = ob_client_new();
+    snprintf(where, sizeof where, "%s.not", path);
+    CHECK(ob_client_connect(c, where), -ENOENT);
+    ob_client_free(c);
+    c = ob_client_new();
+    memset(where, 'x', sizeof where - 1);
+    where[sizeof where - 1] = '\0';
+    CHECK(ob_client_connect(c, where), -ENAMETOOLONG);
+}
+
+/* The server is stopped for a while: the call ends, and its late reply disturbs nobody. */
+static void case_timeout(void)
+{
+    uint32_t value = 5;
+
+    connected();
+    CHECK(ob_client_set_timeout(c, 100), 0);
+    kill(server, SIGSTOP);
+    CHECK(ob_client_read(c, 0, 0, &value, 4), -ETIMEDOUT);
+    CHECK(value, 5);
+    kill(server, SIGCONT);
+    CHECK(ob_client_set_timeout(c, 20000), 0);
+    for (uint32_t i = 0; i < 10; i++) {
+        set(4, i);
+        CHECK(get(4), ~i);
+    }
+}
+
+static void case_server_gone(void)
+{
+    uint32_t value;
+
+    connected();
+    kill(server, SIGKILL);
+    int ret = ob_client_read(c, 0, 0, &value, 4);
+    CHECK(ret, -ECONNRESET);
+    CHECK(ob_client_reset(c), ret); /* it stays lost */
+}
+
+/* ---- The device ----------------------------------------------------------------------------- */
+
+static void case_info(void)
+{
+    struct vfio_user_device_info info;
+    struct vfio_irq_info irq;
+    struct ob_region *region;
+
+    connected();
+    CHECK(ob_client_device_info(c, &info), 0);
+    TRUE((info.flags & VFIO_DEVICE_FLAGS_PCI) && (info.flags & VFIO_DEVICE_FLAGS_RESET));
+    CHECK(info.num_regions, 9);
+    CHECK(info.num_irqs, 5);
+    CHECK(ob_client_region(c, 0, &region), 0);
+    TRUE(region->size == 1 << 20 && region->fd == -1 && !region->has_areas && region->index == 0);
+    void *p;
+    CHECK(ob_region_map(region, 0, 4096, PROT_READ, &p), -ENOTSUP);
+    ob_region_free(region);
+    CHECK(ob_client_region(c, 1, &region), 0);
+    CHECK(region->size, 0);
+    ob_region_free(region);
+    CHECK(ob_client_region(c, 9, &region), -EINVAL);
+    TRUE(!region);
+    CHECK(ob_client_irq_info(c, VFIO_PCI_MSI_IRQ_INDEX, &irq), 0);
+    CHECK(irq.count, 1);
+    CHECK(ob_client_irq_info(c, 5, &irq), -EINVAL);
+}
+
+static void case_access(void)
+{
+    uint64_t value = 0;
+
+    connected();
+    set(4, 0x12345678);
+    CHECK(get(4), 0xedcba987);
+    set64(0x80, 0x1122334455667788);
+    CHECK(ob_client_read(c, 0, 0x80, &value, 8), 0);
+    TRUE(value == 0x1122334455667788);
+    CHECK(ob_client_read(c, 0, 0, &value, 2), -EINVAL);
+    CHECK(ob_client_read(c, 0, 1 << 20, &value, 4), -EINVAL);
+    CHECK(ob_client_read(c, 0, UINT64_MAX - 2, &value, 4), -EINVAL);
+    CHECK(ob_client_read(c, 3, 0, &value, 4), -EINVAL);
+    CHECK(ob_client_read(c, 0, 0, &value, 0), 0);
+    CHECK(get(0), 0x010000ed);
+}
+
+static void case_posted(void)
+{
+    connected();
+    for (uint32_t i = 0; i < 1000; i++)
+        CHECK(ob_client_post(c, 0, 4, &i, sizeof i), 0);
+    CHECK(get(4), ~999u);
+    uint32_t value = 0;
+    CHECK(ob_client_post(c, 0, 1 << 21, &value, 4), 0); /* refused, and nobody will know */
+    CHECK(get(4), ~999u);
+}
+
+static void case_pipelined(void)
+{
+    struct ob_request *requests[OB_CLIENT_REQUESTS], *one;
+    uint32_t values[OB_CLIENT_REQUESTS];
+
+    connected();
+    for (int round = 0; round < 20; round++) {
+        for (uint32_t i = 0; i < OB_CLIENT_REQUESTS; i += 2) {
+            uint32_t value = i + (uint32_t)round;
+            CHECK(ob_client_start_write(c, 0, 4, &value, 4, &requests[i]), 0);
+            CHECK(ob_client_start_read(c, 0, 4, &values[i], 4, &requests[i + 1]), 0);
+        }
+        CHECK(ob_client_start_read(c, 0, 4, &values[1], 4, &one), -EAGAIN);
+        /* Newest first: the order of waiting is free, that of running is not. */
+        for (int i = OB_CLIENT_REQUESTS - 1; i >= 0; i--)
+            CHECK(ob_request_wait(requests[i]), 0);
+        for (uint32_t i = 0; i < OB_CLIENT_REQUESTS; i += 2)
+            CHECK(values[i], ~(i + (uint32_t)round));
+    }
+}
+
+static void case_write_multi(void)
+{
+    struct vfio_user_write writes[50];
+
+    connected();
+    for (uint32_t i = 0; i < 50; i++) {
+        uint32_t value = i;
+        writes[i] = (struct vfio_user_write){ .offset = 4, .region = 0, .count = 4 };
+        memcpy(writes[i].data, &value, 4);
+    }
+    CHECK(ob_client_write_multi(c, writes, 50, false), 0);
+    CHECK(get(4), ~49u);
+    writes[49].offset = 1 << 20;
+    TRUE(ob_client_write_multi(c, writes, 50, false) < 0);
+    CHECK(get(4), ~49u);
+    CHECK(ob_client_write_multi(c, writes, 10, true), 0);
+    CHECK(get(4), ~9u);
+}
+
+static void case_reset(void)
+{
+    connected();
+    set(4, 0);
+    CHECK(ob_client_reset(c), 0);
+    CHECK(get(4), 0);
+}
+
+static void case_not_served(void)
+{
+    uint8_t data[64];
+
+    connected();
+    CHECK(ob_client_device_feature(c, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, data, 0,
+                                   sizeof data, NULL), -ENOTSUP);
+    CHECK(ob_client_mig_data_read(c, data, sizeof data), -ENOTSUP);
+    CHECK(ob_client_mig_data_write(c, data, sizeof data), -ENOTSUP);
+    CHECK(get(0), 0x010000ed);
+}
+
+/* ---- Interrupts ----------------------------------------------------------------------------- */
+
+static void case_interrupts(void)
+{
+    int wire = event(), message = event(), unmask = event();
+
+    connected();
+    CHECK(ob_client_irq_eventfds(c, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &wire), 0);
+    CHECK(ob_client_irq_eventfds(c, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, &unmask), 0);
+    set(0x60, 1);
+    CHECK(count(wire), 1);
+    CHECK(ob_client_irq_act(c, VFIO_PCI_INTX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, NULL), 0);
+    CHECK(count(wire), 1);
+    CHECK(eventfd_write(unmask, 1), 0);
+    CHECK(wait_for(wire), 1);
+    set(0x64, 1);
+    CHECK(ob_client_irq_eventfds(c, VFIO_PCI_MSI_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &message), 0);
+    set(0x60, 1);
+    CHECK(count(message), 1);
+    uint8_t on = 1;
+    CHECK(ob_client_irq_act(c, VFIO_PCI_MSI_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &on), 0);
+    CHECK(count(message), 1);
+    CHECK(ob_client_irq_disable(c, VFIO_PCI_MSI_IRQ_INDEX), 0);
+    set(0x64, 1);
+    set(0x60, 2);
+    CHECK(count(message), 0);
+    CHECK(ob_client_irq_disable(c, 9), -EINVAL);
+    set(0x20, 0x80);
+    CHECK(ob_client_irq_eventfds(c, VFIO_PCI_MSI_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &message), 0);
+    set(8, 6);
+    CHECK(wait_for(message), 1);
+    CHECK(get(8), 720);
+}
+
+/* 80 vectors, though a message carries 16 descriptors; each one its own. */
+static void case_vectors(void)
+{
+    int fds[80], holes[80];
+
+    connected();
+    for (int i = 0; i < 80; i++) {
+        fds[i] = event();
+        holes[i] = i % 3 ? fds[i] : -1;
+    }
+    CHECK(ob_client_irq_eventfds(c, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 80, fds), 0);
+    for (uint32_t i = 0; i < 80; i++)
+        set(0xc, i);
+    for (int i = 0; i < 80; i++)
+        CHECK(count(fds[i]), 1);
+    CHECK(ob_client_irq_eventfds(c, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 80, holes), 0);
+    for (uint32_t i = 0; i < 80; i++)
+        set(0xc, i);
+    for (int i = 0; i < 80; i++)
+        CHECK(count(fds[i]), i % 3 ? 1 : 0);
+    CHECK(ob_client_irq_eventfds(c, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 80, NULL), 0);
+    CHECK(get(0x1c), 0);
+    TRUE(ob_client_irq_eventfds(c, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 1, 80, fds) < 0);
+}
+
+/* ---- Memory --------------------------------------------------------------------------------- */
+
+static void edu_dma(uint64_t source, uint64_t destination, uint64_t n, bool to_ram)
+{
+    set64(0x80, source);
+    set64(0x88, destination);
+    set64(0x90, n);
+    set64(0x98, to_ram ? 3 : 1);
+    /* Whoever waits for a reply answers the device's messages, so reading the register is enough. */
+    for (uint64_t command = 1; command & 1;)
+        CHECK(ob_client_read(c, 0, 0x98, &command, 8), 0);
+}
+
+static void dma(int fd, uint8_t *memory)
+{
+    bus_master();
+    CHECK(ob_client_dma_map(c, 0x100000, 8192, memory, fd, 0,
+                            VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE), 0);
+    CHECK(ob_client_dma_map(c, 0x101000, 8192, memory, fd, 0, VFIO_DMA_MAP_FLAG_READ), -EEXIST);
+    for (int i = 0; i < 4096; i++)
+        memory[i] = (uint8_t)(i * 5);
+    edu_dma(0x100000, 0x40000, 4096, false);
+    edu_dma(0x40000, 0x101000, 4096, true);
+    CHECK(memcmp(memory, memory + 4096, 4096), 0);
+    CHECK(ob_client_dma_unmap(c, 0x100000, 4096), -ENOENT);
+    CHECK(ob_client_dma_unmap(c, 0x100000, 8192), 0);
+    CHECK(ob_client_dma_unmap(c, 0x100000, 8192), -ENOENT);
+    memory[0] = 0x77;
+    edu_dma(0x40000, 0x100000, 4096, true); /* ends, and reaches nothing */
+    CHECK(memory[0], 0x77);
+    CHECK(ob_client_dma_map(c, 0, 8192, memory, fd, 0, VFIO_DMA_MAP_FLAG_READ), 0);
+    edu_dma(0x40000, 0, 4096, true); /* read only */
+    CHECK(memory[0], 0x77);
+    CHECK(ob_client_dma_unmap_all(c), 0);
+    CHECK(ob_client_dma_map(c, 0, 8192, memory, fd, 0, VFIO_DMA_MAP_FLAG_READ), 0);
+}
+
+static void case_dma_by_descriptor(void)
+{
+    void *memory;
+    int fd = memory_file(8192, &memory);
+    connected();
+    dma(fd, memory);
+}
+
+static void case_dma_by_messages(void)
+{
+    uint8_t *memory = calloc(2, 4096);
+    connected();
+    dma(-1, memory);
+    ob_client_free(c);
+    c = NULL;
+    free(memory);
+}
+
+/* A program that waits for an interrupt has to serve the connection meanwhile. */
+static void case_process(void)
+{
+    uint8_t *memory = calloc(1, 4096);
+    int message = event();
+
+    connected();
+    bus_master();
+    memcpy(memory, "by message", 10);
+    CHECK(ob_client_dma_map(c, 0, 4096, memory, -1, 0, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE), 0);
+    CHECK(ob_client_irq_eventfds(c, VFIO_PCI_MSI_IRQ_INDEX, VFIO_IRQ_SET_ACTION_TRIGGER, 0, 1, &message), 0);
+    set64(0x80, 0);
+    set64(0x88, 0x40000);
+    set64(0x90, 4096);
+    set64(0x98, 5); /* interrupt when done */
+    struct pollfd p[2] = { { message, POLLIN, 0 }, { ob_client_fd(c), POLLIN, 0 } };
+    while (!(p[0].revents & POLLIN)) {
+        TRUE(poll(p, 2, 20000) > 0);
+        CHECK(ob_client_process(c), 0);
+    }
+    CHECK(count(message), 1);
+    ob_client_free(c);
+    c = NULL;
+    free(memory);
+}
+
+static void case_large(void)
+{
+    static uint8_t out[1 << 20], in[1 << 20];
+
+    connected();
+    for (size_t i = 0; i < sizeof out; i++)
+        out[i] = (uint8_t)(i * 31 + (i >> 9));
+    CHECK(ob_client_write(c, 5, 0, out, sizeof out), 0);
+    CHECK(ob_client_read(c, 5, 0, in, sizeof in), 0);
+    CHECK(memcmp(in, out, sizeof in), 0);
+    CHECK(ob_client_read(c, 5, 1, in, sizeof in), -EINVAL); /* the last piece is too long */
+    CHECK(ob_client_transfer_size(c), 65536);
+}
+
+static void case_mappings(void)
+{
+    struct ob_region *region;
+    void *p;
+
+    connected();
+    CHECK(ob_client_region(c, 2, &region), 0);
+    TRUE(region->size == 0x4000 && !region->has_areas && region->fd >= 0 && !region->may_shrink);
+    CHECK(ob_region_map(region, 0x1000, 0x2000, PROT_READ | PROT_WRITE, &p), 0);
+    uint32_t *word = p;
+    word[1] = 0x600d600d;
+    set(0x2c, 0x1004);
+    CHECK(get(0x30), 0x600d600d);
+    set(0x30, 0xabcdef01);
+    CHECK(word[1], 0xabcdef01);
+    munmap(p, 0x2000);
+    CHECK(ob_region_map(region, 0, 0x5000, PROT_READ, &p), -EINVAL);
+    CHECK(ob_region_map(region, 1, 0x1000, PROT_READ, &p), -EINVAL);
+    CHECK(ob_region_map(region, 0, 0, PROT_READ, &p), -EINVAL);
+    ob_region_free(region);
+
+    CHECK(ob_client_region(c, 4, &region), 0);
+    TRUE(region->has_areas && region->areas_count == 2 && region->areas[1].offset == 0x4000 &&
+         region->areas[1].size == 0x2000);
+    CHECK(ob_region_map(region, 0x5000, 0x1000, PROT_READ | PROT_WRITE, &p), 0);
+    ((uint8_t *)p)[7] = 0x42;
+    uint8_t byte = 0;
+    CHECK(ob_client_read(c, 4, 0x5007, &byte, 1), 0);
+    CHECK(byte, 0x42);
+    munmap(p, 0x1000);
+    CHECK(ob_region_map(region, 0, 0x1000, PROT_READ, &p), -EINVAL);
+    CHECK(ob_region_map(region, 0x5000, 0x2000, PROT_READ, &p), -EINVAL);
+    ob_region_free(region);
+}
+
+/* ---- Threads -------------------------------------------------------------------------------- */
+
+#define THREADS 8
+#define ROUNDS 1500
+static void *read_and_write(void *arg)
+{
+    uint64_t place = (uint64_t)(uintptr_t)arg * 4096, value;
+
+    for (uint64_t i = 1; i <= ROUNDS; i++) {
+        uint64_t mark = place << 32 | i;
+        if (i % 3)
+            CHECK(ob_client_write(c, 5, place, &mark, 8), 0);
+        else
+            CHECK(ob_client_post(c, 5, place, &mark, 8), 0);
+        CHECK(ob_client_read(c, 5, place, &value, 8), 0);
+        TRUE(value == mark);
+    }
+    return NULL;
+}
+
+/* All use one connection, and the device reads and writes memory by messages meanwhile. */
+static void case_threads(void)
+{
+    pthread_t threads[THREADS];
+    uint8_t *memory = calloc(1, 4096);
+
+    connected();
+    bus_master();
+    CHECK(ob_client_dma_map(c, 0, 4096, memory, -1, 0, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE), 0);
+    for (uintptr_t i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&threads[i], NULL, read_and_write, (void *)i), 0);
+    for (uint32_t i = 0; i < 200; i++) {
+        memory[0] = (uint8_t)i;
+        set(0x108, 0x80000); /* channel 0: read guest memory to there */
+        set(0x10c, 1);
+        set(0x110, 1);
+        while (get(0x118) != i + 1)
+            ;
+        uint8_t byte = 0;
+        CHECK(ob_client_read(c, 5, 0x80000, &byte, 1), 0);
+        CHECK(byte, (uint8_t)i);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    ob_client_free(c);
+    c = NULL;
+    free(memory);
+}
+
+/* ---- Which ---------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *device, *name;
+    void (*run)(void);
+} cases[] = {
+    { "edu", "negotiation", case_negotiation },
+    { "edu", "adopt", case_adopt },
+    { "edu", "busy", case_busy },
+    { "edu", "nobody_there", case_nobody_there },
+    { "edu", "timeout", case_timeout },
+    { "edu", "server_gone", case_server_gone },
+    { "edu", "info", case_info },
+    { "edu", "access", case_access },
+    { "edu", "posted", case_posted },
+    { "edu", "pipelined", case_pipelined },
+    { "edu", "write_multi", case_write_multi },
+    { "edu", "reset", case_reset },
+    { "edu", "not_served", case_not_served },
+    { "edu", "interrupts", case_interrupts },
+    { "probe", "vectors", case_vectors },
+    { "edu", "dma_by_descriptor", case_dma_by_descriptor },
+    { "edu", "dma_by_messages", case_dma_by_messages },
+    { "edu", "process", case_process },
+    { "probe", "large", case_large },
+    { "probe", "mappings", case_mappings },
+    { "probe", "threads", case_threads },
+};
+
+int main(int argc, char **argv)
+{
+    path = argc > 3 ? argv[2] : NULL;
+    server = argc > 3 ? atoi(argv[3]) : 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (argc == 1) {
+            printf("%s %s\n", cases[i].device, cases[i].name);
+        } else if (argc > 3 && strcmp(argv[1], cases[i].name) == 0) {
+            cases[i].run();
+            ob_client_free(c);
+            return 0;
+        }
+    }
+    return argc == 1 ? 0 : 2;
+}
