@@ -10,12 +10,17 @@
 #define AT_ONCE_BYTES (128u << 10) /* longer ones are worth a request of the engine */
 #define AT_ONCE_RANGES 33u
 
-static uint16_t check_blocks(const struct private *p, struct io *io, uint64_t lba, uint64_t blocks)
+/* A file that has become shorter gives errors where it was; a write there would not bring back what is
+ * lost, but hide it. */
+static uint16_t check_blocks(const struct private *p, const struct nvme_command *c, struct io *io,
+                             uint64_t lba, uint64_t blocks)
 {
     if (lba > io->ns->blocks || blocks > io->ns->blocks - lba)
         return SC_LBA_RANGE | SC_DNR;
     io->offset = lba << p->lba_shift;
     io->length = blocks << p->lba_shift;
+    if (io->offset + io->length > io->ns->bytes)
+        return is_writing(c->opcode) ? SC_WRITE_FAULT : SC_READ_ERROR;
     return 0;
 }
 
@@ -33,7 +38,7 @@ static uint16_t check_transfer(const struct private *p, const struct nvme_comman
         return SC_INVALID_FIELD | SC_DNR;
     if (blocks << p->lba_shift > TRANSFER)
         return SC_INVALID_FIELD | SC_DNR;
-    return check_blocks(p, io, start_lba(c), blocks);
+    return check_blocks(p, c, io, start_lba(c), blocks);
 }
 
 static uint16_t check_namespace(const struct private *p, const struct nvme_command *c, struct io *io)
@@ -51,8 +56,7 @@ uint16_t io_check(struct ob_device *dev, const struct nvme_command *c, struct io
 {
     const struct nvme *s = ob_state(dev);
     const struct private *p = ob_private(dev);
-    bool writes = c->opcode == NVM_WRITE || c->opcode == NVM_WRITE_ZEROES || c->opcode == NVM_DSM ||
-                  c->opcode == NVM_COPY;
+    bool writes = is_writing(c->opcode);
     uint16_t status;
 
     *io = (struct io){ .fua = (writes && !s->features.write_cache) || (c->cdw12 & RW_FUA) };
@@ -76,14 +80,14 @@ uint16_t io_check(struct ob_device *dev, const struct nvme_command *c, struct io
     case NVM_VERIFY:
         if (c->cdw12 & RW_PRINFO)
             return SC_INVALID_FIELD | SC_DNR;
-        return check_blocks(p, io, start_lba(c), (c->cdw12 & 0xffff) + 1ull);
+        return check_blocks(p, c, io, start_lba(c), (c->cdw12 & 0xffff) + 1ull);
     case NVM_COPY:
         /* Descriptor format 0 alone; the ranges are checked when they have been read. */
         if ((c->cdw12 & RW_PRINFO) || (c->cdw12 >> 8 & 15) || (c->cdw12 >> 12 & 15))
             return SC_INVALID_FIELD | SC_DNR;
         if ((c->cdw12 & 0xff) >= COPY_RANGES)
             return SC_COMMAND_SIZE | SC_DNR;
-        return check_blocks(p, io, start_lba(c), 1);
+        return check_blocks(p, c, io, start_lba(c), 1);
     default: io->fua = false; return 0; /* Flush, Dataset Management */
     }
 }

@@ -6,7 +6,7 @@
  *   queue.c     fetching, posting, adopting                  irq.c        interrupts and coalescing
  *   slot.c      the table of commands in flight              data.c       PRP and SGL
  *   admin.c     admin commands, queues    identify.c log.c feature.c event.c    what those return
- *   io.c        I/O commands: checks      run.c        I/O commands: execution
+ *   io.c        I/O commands: checks      run.c request.c  I/O commands: execution
  *   namespace.c the files                 engine*.c    I/O that may block
  *
  * ORDER OF STORES. A command ends by its completion entry in guest memory, and that store and the
@@ -352,6 +352,11 @@ struct io {
     uint64_t length;
     bool fua;
 };
+static inline bool is_writing(uint8_t opcode)
+{
+    return opcode == NVM_WRITE || opcode == NVM_WRITE_ZEROES || opcode == NVM_DSM ||
+           opcode == NVM_COPY;
+}
 /* A status; *io is filled in for commands with a range of blocks. */
 uint16_t io_check(struct ob_device *dev, const struct nvme_command *c, struct io *io);
 /* True: the command was executed at once and without an error. */

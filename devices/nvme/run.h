@@ -46,6 +46,23 @@ struct nvme_run {
     uint32_t list_count;
 };
 
+/* ---- request.c ---- */
+
+/* Checks the command and gets hold of its memory. 0, a status, or a negative number: later. */
+int request_prepare(struct ob_device *dev, struct nvme_run *run, const struct nvme_command *c);
+/* Fills in the next request. False: all is done. */
+bool request_next(struct ob_device *dev, struct nvme_run *run, const struct nvme_command *c);
+/* The request moved n bytes (> 0, or 0 where nothing is to be moved). A status. */
+uint16_t request_moved(struct ob_device *dev, struct nvme_run *run, const struct nvme_command *c,
+                       uint64_t n);
+/* It failed since the file system cannot do this. True: there is another way to try. */
+bool request_otherwise(struct ob_device *dev, struct nvme_run *run, const struct nvme_command *c,
+                       int error);
+
+/* ---- run.c ---- */
+
+/* False: all are in use. */
+bool run_take_bounce(struct ob_device *dev, struct nvme_run *run);
 bool run_is_busy(struct ob_device *dev, uint32_t i);
 
 #endif
