@@ -29,8 +29,9 @@ static void refuse(struct seat *seat, const struct vfio_user_header *h, int erro
     };
     char scrap[WIRE_MAX_VERSION];
 
-    /* Unread bytes would make the reply be lost at the other end when we close. */
-    while (recv(seat->watch.fd, scrap, sizeof scrap, MSG_DONTWAIT) > 0)
+    /* Unread bytes would make the reply be lost at the other end when we close. Who sends on and on
+     * may lose it. */
+    for (int i = 0; i < 64 && recv(seat->watch.fd, scrap, sizeof scrap, MSG_DONTWAIT) > 0; i++)
         ;
     if (send(seat->watch.fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         why = strerror(errno);
@@ -48,6 +49,14 @@ static void become_session(struct seat *seat)
         server_log(seat->lobby->dev, "cannot take the connection: %s", strerror(-ret));
         close(sock);
     }
+}
+
+/* A client that has gone may not have been missed yet: a new one that comes at once gets its place. */
+static bool still_busy(struct ob_device *dev)
+{
+    if (server_busy(dev))
+        server_resume(dev);
+    return server_busy(dev);
 }
 
 static void seat_ready(struct watch *w, uint32_t events)
@@ -74,7 +83,7 @@ static void seat_ready(struct watch *w, uint32_t events)
         /* The rest will wake us, if there can be any. */
         if (events & ((uint32_t)EPOLLRDHUP | EPOLLHUP | EPOLLERR))
             leave(seat, "it went in the middle of its version message");
-    } else if (server_busy(seat->lobby->dev)) {
+    } else if (still_busy(seat->lobby->dev)) {
         refuse(seat, &header, EBUSY, "the device has a client already");
     } else {
         become_session(seat);
