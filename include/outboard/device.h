@@ -5,11 +5,14 @@
  * does. The framework does the rest: the protocol, config space and its capabilities, guest memory,
  * interrupts, the command line, and the steps that let a device process die at any instruction.
  *
- * STEPS. Every callback runs inside a step: one message of the client, one timer, one finished DMA
- * transfer or one backend event. A step changes the device's state all or nothing. Therefore:
+ * STEPS. Every callback runs inside a step: one message of the client (one write, where it holds
+ * several), one timer, one finished DMA transfer or one backend event. A step changes the device's
+ * state all or nothing. Therefore:
  *   - What must outlive the process lives in the state (ob_state()), and nowhere else. Descriptors
  *     and buffers that are opened anew by the next process live in ob_private().
  *   - Interrupts that a callback raises leave the process after its step is complete.
+ *   - A read or write that returns an error is undone, in the state. Guest memory that it pinned, or
+ *     what it changed in ob_private(), it puts back itself.
  *   - Reads and writes of a backend go through ob_read() and ob_write(), which know after a death
  *     whether they were done.
  *
@@ -315,6 +318,11 @@ void ob_unwatch(struct ob_device *dev, int fd);
  */
 ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n);
 ssize_t ob_write(struct ob_device *dev, int fd, const void *buf, size_t n);
+
+/* Bytes that the device moved on its thread by other calls of the read(2) and write(2) families
+ * (preadv2...), to be told right after each call: a successor tells by the process's counts what
+ * ob_read() and ob_write() did. What io_uring moves is not counted. */
+void ob_moved(struct ob_device *dev, uint64_t read, uint64_t written);
 
 #pragma GCC visibility pop
 

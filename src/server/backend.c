@@ -101,6 +101,12 @@ ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n)
     return effect_read(&dev->block, fd, buf, n);
 }
 
+void ob_moved(struct ob_device *dev, uint64_t read, uint64_t written)
+{
+    dev->block.h->read += read;
+    dev->block.h->written += written;
+}
+
 ssize_t ob_write(struct ob_device *dev, int fd, const void *buf, size_t n)
 {
     return effect_write(&dev->block, EFFECT_WRITE, fd, buf, n, 0);
