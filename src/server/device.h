@@ -89,6 +89,7 @@ struct ob_device {
     struct watch connection; /* fd -1: no client */
     struct wire_fds fds;     /* that came with a message which has not been run */
     uint32_t fds_end;        /* input offset behind the bytes that they came with; 0: there are none */
+    bool fds_cut;            /* the look that brought them ended for lack of space */
     bool unlooked;           /* the socket may hold more than was looked at */
     bool output_blocked;
     bool irqs_changed;       /* this step changed what the client set up for interrupts */
@@ -138,6 +139,13 @@ static inline void server_step_begin(struct ob_device *dev)
     dev->state_kept = false;
 }
 void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply);
+
+/* The step goes on as if nothing had been done in it. */
+static inline void server_step_undo(struct ob_device *dev)
+{
+    step_cancel(&dev->block);
+    dev->state_kept = false;
+}
 
 /* CLOCK_MONOTONIC ns of the next timer, UINT64_MAX: none; and what to do when it has passed. */
 uint64_t server_next_deadline(const struct ob_device *dev);

@@ -36,6 +36,7 @@ bool server_busy(const struct ob_device *dev)
 
 /* ---- Out ---------------------------------------------------------------------------------------- */
 
+/* Whatever is there already will be told anew. */
 static void watch_output(struct ob_device *dev, bool blocked)
 {
     dev->output_blocked = blocked;
@@ -117,13 +118,16 @@ static ssize_t look(struct ob_device *dev, bool *more)
     }
     *more = (size_t)n == space || fds.count || fds.lost;
     if (fds.count || fds.lost) {
-        if (dev->fds_end) {
+        if (dev->fds_end && !dev->fds_cut) {
             wire_fds_close(&fds);
             server_disconnect(dev, "descriptors came in the middle of a message");
             return -1;
         }
+        if (dev->fds_end)
+            wire_fds_close(&dev->fds); /* the same ones, shown again with the rest of their bytes */
         dev->fds = fds;
         dev->fds_end = s->looked + (uint32_t)n;
+        dev->fds_cut = (size_t)n == space;
     }
     block_store(&s->looked, s->looked + (uint32_t)n);
     return n;
@@ -192,7 +196,9 @@ static bool settle(struct ob_device *dev)
     uint32_t run = step_run(&dev->block);
     uint32_t rest = s->looked - run;
     bool early = rest && !dev->fds_end && !dev->quiesce && !message_waits(dev);
-    uint32_t take = (early ? s->looked : run) - s->taken;
+    /* Of a message that has to wait, or whose descriptors came late, some may be taken already. */
+    uint32_t taken = early ? s->looked : run > s->taken ? run : s->taken;
+    uint32_t take = taken - s->taken;
 
     if (run == 0 && take == 0 && s->sent == 0)
         return true;
@@ -211,7 +217,7 @@ static bool settle(struct ob_device *dev)
         memmove(dev->input, dev->input + run, rest);
     }
     s->looked = rest;
-    s->taken = early ? rest : 0;
+    s->taken = taken - run;
     s->take_intent = 0;
     s->sent = 0;
     s->fds_what = 0;
@@ -235,18 +241,25 @@ static bool drive(struct ob_device *dev)
     return true;
 }
 
-/* Looks and drives while there may be more: to the very end of the stream, if it has `ended`. */
+/*
+ * Looks and drives while there may be more: to the very end of the stream, if it has `ended`. A client
+ * that sends faster than it is served gets no more than a buffer's worth before it is others' turn.
+ */
 static void take_in(struct ob_device *dev, bool ended)
 {
+    size_t seen = 0;
     bool more;
-    ssize_t n;
 
     do {
         more = false;
-        n = look(dev, &more);
+        ssize_t n = look(dev, &more);
         if (n < 0 || !drive(dev))
             return;
-    } while (more || (ended && n > 0));
+        seen += (size_t)n;
+        more |= (ended && n > 0) || (dev->unlooked && !dev->quiesce);
+    } while (more && seen < SHARED_BUFFER);
+    if (more)
+        watch_output(dev, false);
 }
 
 static void session_ready(struct watch *w, uint32_t events)
@@ -299,6 +312,8 @@ int server_attach(struct ob_device *dev, int sock)
     ret = watch_connection(dev);
     if (ret < 0) {
         dev->connection.fd = -1;
+        if (dev->keeping)
+            dev->keeping->drop(dev->keeping->ctx, KEEP_CONNECTION);
         return ret;
     }
     server_step_begin(dev);
@@ -351,12 +366,12 @@ void server_disconnect(struct ob_device *dev, const char *why)
 
 void server_push(struct ob_device *dev)
 {
-    if (dev->draining && !dev->pin_count)
-        drained(dev);
     if (dev->connection.fd < 0 || dev->output_blocked)
         dma_pump(dev);
     else if (drive(dev) && dev->unlooked)
         take_in(dev, true);
+    if (dev->draining && !dev->pin_count) /* perhaps since the end of a transfer just now */
+        drained(dev);
 }
 
 /* What the kernel and the block say about the stream that the dead worker was reading. */
@@ -405,8 +420,10 @@ void server_recover_drained(struct ob_device *dev)
 void server_resume(struct ob_device *dev)
 {
     irq_flush(dev);
-    if (dev->connection.fd >= 0)
+    if (dev->connection.fd >= 0) {
         session_ready(&dev->connection, EPOLLIN);
-    else
+    } else {
+        dma_fail_all(dev); /* the dead worker may not have come to it when its client went */
         dma_pump(dev);
+    }
 }
