@@ -22,7 +22,7 @@ static int queue(struct ob_device *dev, bool is_write, unsigned slot, uint64_t a
     uint64_t size = dev->plugin->state.size;
 
     if (slot >= dev->plugin->dmas || n == 0 || n > MAX_TRANSFER || offset > size ||
-        n > size - offset || address + n < address)
+        n > size - offset)
         return -EINVAL;
     if (dev->work->dma[slot].state != DMA_IDLE)
         return -EBUSY;

@@ -5,13 +5,14 @@
 #include "server/guest.h"
 #include "server/log.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 /* Makes the file of a new region known, and safe. Its number in *file, and whether it is new. */
 static int add_file(struct ob_device *dev, int fd, uint32_t *file, bool *is_new)
 {
-    int kept = dev->keeping ? dup(fd) : -1;
+    int kept = dev->keeping ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
     uint32_t number = ids_take(&dev->file_ids);
 
     *file = number;

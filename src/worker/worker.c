@@ -129,12 +129,11 @@ static int open_door(struct worker *w, const struct worker_settings *settings, i
     return 0;
 }
 
-static void tell_ready(int fd)
+static void tell_ready(struct ob_device *dev, int fd)
 {
     if (fd < 0)
         return;
-    ssize_t ignored = write(fd, "\n", 1);
-    (void)ignored;
+    effect_write_plain(&dev->block, fd, "\n", 1); /* counted, as all that this process writes */
     close(fd);
 }
 
@@ -165,7 +164,7 @@ static int serve(struct worker *w, const struct worker_settings *settings, int d
     if (w->one_client)
         lobby_welcome(&served->lobby, settings->fd);
     w->loop.first = served;
-    tell_ready(settings->ready_fd);
+    tell_ready(served->dev, settings->ready_fd);
     while (!w->loop.stop) {
         loop_turn(&w->loop, UINT64_MAX);
         if (w->one_client && lobby_empty(&served->lobby) && !server_busy(served->dev))
