@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import struct
+import time
 
 VERSION, DMA_MAP, DMA_UNMAP, GET_INFO, GET_REGION_INFO, GET_REGION_IO_FDS = range(1, 7)
 GET_IRQ_INFO, SET_IRQS, REGION_READ, REGION_WRITE, DMA_READ, DMA_WRITE, RESET = range(7, 14)
@@ -52,6 +53,17 @@ def refused(error):
             f"refused with {errno.errorcode.get(refusal.errno)}, not {errno.errorcode[error]}"
     else:
         raise AssertionError(f"not refused, where {errno.errorcode[error]} was due")
+
+
+def when_free(connect):
+    """What connect() returns, once the device has no client any more: the last has not quite gone."""
+    end = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return connect()
+        except Refused as refusal:
+            assert refusal.errno == errno.EBUSY and time.monotonic() < end
+            time.sleep(0.01)
 
 
 def message(command, body=b"", id=1, flags=0, error=0, size=None):
