@@ -86,10 +86,10 @@ static int run_command(struct ob_device *dev, const uint8_t *bytes, size_t n, st
         return error;
     }
     if (error) {
-        step_cancel(&dev->block);
-        dev->state_kept = false;
+        server_step_undo(dev);
         refused(dev, &m, error);
     }
+    region_multi_over(dev);
     uint32_t end = finish_reply(dev, &m.header, &reply, error);
     server_step_end(dev, step_run(&dev->block) + (uint32_t)n, end);
     /* Whoever does not start with a version, or with one we do not know, is no client. */

@@ -71,6 +71,12 @@ static int msix_access(struct ob_device *dev, uint32_t index, uint64_t at, void 
                                                                                           : 0;
 }
 
+/* What a device's code may say to an access; -EINPROGRESS has a meaning of its own in dispatch(). */
+static int checked(int ret)
+{
+    return ret > 0 || ret < -4095 || ret == -EINPROGRESS ? -EIO : ret;
+}
+
 static int bar_read(struct ob_device *dev, uint32_t index, uint64_t at, void *buf, size_t n)
 {
     const struct ob_bar *bar = &dev->plugin->bar[index];
@@ -85,7 +91,7 @@ static int bar_read(struct ob_device *dev, uint32_t index, uint64_t at, void *bu
     if (!bar->read || !width_allowed(bar, at, n))
         return -EINVAL;
     server_enter(dev);
-    return bar->read(dev, at, buf, n);
+    return checked(bar->read(dev, at, buf, n));
 }
 
 static int bar_write(struct ob_device *dev, uint32_t index, uint64_t at, const void *buf, size_t n)
@@ -102,7 +108,7 @@ static int bar_write(struct ob_device *dev, uint32_t index, uint64_t at, const v
     if (!bar->write || !width_allowed(bar, at, n))
         return -EINVAL;
     server_enter(dev);
-    return bar->write(dev, at, buf, n);
+    return checked(bar->write(dev, at, buf, n));
 }
 
 static int check_range(const struct ob_device *dev, uint32_t index, uint64_t at, size_t n)
@@ -146,16 +152,38 @@ int region_write(struct ob_device *dev, const struct wire_message *m, struct rep
     return write_one(dev, a->region, a->offset, m->data, a->count);
 }
 
-/* All or nothing, as one message is one step: the first write that fails undoes those before it. */
+/*
+ * Each write is a step of its own, as if it had come alone: a client puts into one message what has
+ * nothing in common but the moment. So one that fails leaves the others as they are; the error of the
+ * first is the reply's. How far the message has come is in the block, for a successor, and for a reset
+ * in the middle that has to wait.
+ */
 int region_write_multi(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
 {
-    for (size_t i = 0; i < m->multi.wr_cnt; i++) {
+    struct shared_session *s = dev->session;
+
+    for (uint32_t i = s->multi_done; i < m->multi.wr_cnt; i++) {
         struct vfio_user_write w = wire_multi_write(m, i);
         int ret = write_one(dev, w.region, w.offset, w.data, w.count);
-        if (ret < 0)
+        if (ret == -EINPROGRESS)
             return ret;
+        if (ret < 0) {
+            server_step_undo(dev);
+            SET(dev, s->multi_error, s->multi_error ? s->multi_error : ret);
+        }
+        SET(dev, s->multi_done, i + 1);
+        server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+        server_step_begin(dev);
     }
     memcpy(reply->body, &m->multi, sizeof m->multi);
     reply->size = sizeof m->multi;
-    return 0;
+    return s->multi_error;
+}
+
+void region_multi_over(struct ob_device *dev)
+{
+    if (!dev->session->multi_done)
+        return;
+    SET(dev, dev->session->multi_done, 0);
+    SET(dev, dev->session->multi_error, 0);
 }

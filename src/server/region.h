@@ -17,4 +17,7 @@ int region_read(struct ob_device *dev, const struct wire_message *m, struct repl
 int region_write(struct ob_device *dev, const struct wire_message *m, struct reply *reply);
 int region_write_multi(struct ob_device *dev, const struct wire_message *m, struct reply *reply);
 
+/* After a message that has been run, in its last step: the next REGION_WRITE_MULTI begins anew. */
+void region_multi_over(struct ob_device *dev);
+
 #endif

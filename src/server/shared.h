@@ -52,6 +52,8 @@ struct shared_session {
     uint16_t next_id; /* of our commands to the client */
     uint32_t regions; /* DMA regions in the table */
     uint32_t regions_end; /* one more than the highest number in use */
+    uint32_t multi_done;  /* writes of the REGION_WRITE_MULTI that is next in the stream */
+    int32_t multi_error;  /* of the first of them that failed */
 
     /* Counters, for people. They stay when a client goes, and count what all of them had. */
     uint64_t messages;

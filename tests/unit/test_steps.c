@@ -280,6 +280,14 @@ static void do_write_multi(int s)
     send_message(s, header(VFIO_USER_REGION_WRITE_MULTI, sizeof m + sizeof w), &m, sizeof m, w,
                  sizeof w, NULL, 0);
 }
+/* Two writes to the backend in one message, and a bad one between them. */
+static void do_write_multi_out(int s)
+{
+    struct vfio_user_write_multi m = { 3 };
+    struct vfio_user_write w[3] = { { OUT, 0, 3, "one" }, { FAIL, 0, 8, { 1 } }, { OUT, 0, 5, "three" } };
+    send_message(s, header(VFIO_USER_REGION_WRITE_MULTI, sizeof m + sizeof w), &m, sizeof m, w,
+                 sizeof w, NULL, 0);
+}
 static void do_intx(int s) { say_write(s, 0, INTX, 1, 8, false); }
 static void do_message(int s) { say_write(s, 0, MESSAGE, 1, 8, false); }
 static void do_timer(int s) { say_write(s, 0, TIMER, 1, 8, false); }
@@ -339,6 +347,7 @@ static const struct scenario scenarios[] = {
     { "write that fails", do_write_bad, false, 0 },
     { "write config space", do_write_config, false, 0 },
     { "several writes", do_write_multi, false, 0 },
+    { "several backend writes", do_write_multi_out, false, 0 },
     { "INTx", do_intx, false, 0 },
     { "MSI", do_message, false, 0 },
     { "timer", do_timer, false, 0 },
