@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from typing import NamedTuple
 
 import pytest
@@ -25,6 +26,14 @@ class Port:
 
     def modem(self):
         return set(self.status().split()[-1].split("|"))
+
+    def hang_up(self, line):
+        """Until the port has noticed, it would turn the next one away."""
+        line.close()
+        deadline = time.monotonic() + 20
+        while self.modem() & {"CD", "DSR"}:
+            assert time.monotonic() < deadline, "the guest does not see that the line is dead"
+            time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,7 @@ def port(ports, request):
 def line(port):
     line = port.connect()
     yield line
-    line.close()
+    port.hang_up(line)
 
 
 def test_a_person_logs_in(port, line):
@@ -66,7 +75,7 @@ def test_a_person_logs_in(port, line):
     line.expect(f"\r\nI am root on {port.tty}\r\n.*# ")
     line.send("echo wrang\x7f\x7f\x7fong\r")  # the guest's terminal edits lines
     line.expect("\r\nwrong\r\n.*# ")
-    line.send("echo asleep; sleep 1000\r")
+    line.send("sh -c 'echo asleep; exec sleep 1000'\r")
     line.expect("\r\nasleep\r\n")
     line.send("\x03")
     line.expect(r"\^C.*# ")
@@ -146,7 +155,7 @@ def test_sends_and_receives_much_at_once(ports):
     sends(port, 4 * MUCH)
     assert line.exchange(port.random[:MUCH], 4 * MUCH, timeout=300) == port.random[:4 * MUCH]
     check_received(port, MUCH)
-    line.close()
+    port.hang_up(line)
     after = counts(port)
     assert after.sent - before.sent == 4 * MUCH
     assert (after.received - before.received, after.lost - before.lost) == (MUCH, 0)
@@ -167,8 +176,7 @@ def test_nobody_is_there(ports):
         vm.check("echo here >&6")
         line.expect("here\n")
         assert counts(port).sent - before == 5005
-        line.close()
-        assert not port.modem() & {"CD", "DSR"}
+        port.hang_up(line)
         vm.check("exec 6>&-")
         assert not port.modem() & {"RTS", "DTR"}
 
@@ -180,13 +188,13 @@ def test_a_hang_up_ends_the_session(port):
     vm.check(f"stty -F {tty} sane -clocal; setsid -c sh -c 'trap \"echo > /tmp/hup; exit\" HUP\n"
              f"echo waiting; sleep 1000 & wait' < {tty} > {tty} 2>&1 &")
     line.expect("waiting")
-    line.close()
+    port.hang_up(line)
     vm.appears("/tmp/hup")
     vm.check("rm /tmp/hup; wait")
-    with_next = port.connect()
+    line = port.connect()
     sends(port, 100)
-    assert with_next.exchange(b"", 100) == port.random[:100]
-    with_next.close()
+    assert line.exchange(b"", 100) == port.random[:100]
+    port.hang_up(line)
 
 
 def test_a_break_is_harmless(port, line):
