@@ -25,15 +25,18 @@ def tail(path, lines=40):
 
 
 class Server:
-    """One served device: Server(folder, "edu", "key=value") is listening once constructed."""
+    """One served device: Server(folder, "edu", "key=value") is listening once constructed.
 
-    def __init__(self, folder, device, *params, options=(), timeout=20):
+    prefix       a program and its arguments that start it
+    """
+
+    def __init__(self, folder, device, *params, options=(), prefix=(), timeout=20):
         folder.mkdir(parents=True, exist_ok=True)
         self.device = device
         self.socket = folder / "socket"
         self.log = folder / "log"
         ready, ready_fd = os.pipe()
-        argv = [OUTBOARD, "serve", device, *params, f"--socket-path={self.socket}",
+        argv = [*prefix, OUTBOARD, "serve", device, *params, f"--socket-path={self.socket}",
                 f"--ready-fd={ready_fd}", *options]
         with open(self.log, "wb") as log:
             self.process = child(argv, pass_fds=[ready_fd], stdout=log, stderr=log)
