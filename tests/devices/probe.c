@@ -12,36 +12,39 @@
 
 /* Registers of BAR 0: 32 bits each, at 4 times the number. */
 enum {
-    R_ID,           /* 0x0b0a2d01 */
-    R_SCRATCH,      /* keeps what was written, but not over a reset */
-    R_INTX,         /* the level of INTx */
-    R_MESSAGE,      /* writing N sends message N */
-    R_ERROR,        /* writing raises ERR */
-    R_REQUEST,      /* writing raises REQ */
-    R_FAIL,         /* writing N changes R_SCRATCH and the memory, then fails with errno N */
-    R_VECTORS,      /* ob_vectors() */
-    R_RESETS,       /* resets so far */
-    R_IRQ_CHANGES,  /* calls of irq_changed() so far */
+    R_ID,             /* 0x0b0a2d01 */
+    R_SCRATCH,        /* keeps what was written, but not over a reset */
+    R_INTX,           /* the level of INTx */
+    R_MESSAGE,        /* writing N sends message N */
+    R_ERROR,          /* writing raises ERR */
+    R_REQUEST,        /* writing raises REQ */
+    R_FAIL,           /* writing N changes R_SCRATCH and the memory, then fails with errno N */
+    R_VECTORS,        /* ob_vectors() */
+    R_RESETS,         /* resets so far */
+    R_IRQ_CHANGES,    /* calls of irq_changed() so far */
     R_MEMORY_CHANGES, /* calls of memory_changed() so far */
-    R_PEEK_AT,      /* an offset in BAR 2: R_PEEK is the memory there, as the device sees it */
+    R_PEEK_AT,        /* an offset in BAR 2: R_PEEK is the memory there, as the device sees it */
     R_PEEK,
-    R_TRAPPED_AT,   /* where the last write to BAR 4 was that reached the device, and how long */
+    R_TRAPPED_AT, /* where the last write to BAR 4 was that reached the device, and how long */
     R_TRAPPED_SIZE,
-    R_PIN_ADDRESS,  /* low half of the guest address of a page that R_PIN_MS pins for so long */
-    R_PIN_MS,       /* reads as 1 while it is pinned, else as the negative result of the attempt */
-    R_COMMITTED,    /* calls of committed() so far, in this process */
-    R_TIMER,        /* TIMERS: writing N sets the timer to N ms from now, ~0 cancels it */
+    R_PIN_ADDRESS, /* low half of the guest address of a page that R_PIN_MS pins for so long */
+    R_PIN_MS,      /* reads as 1 while it is pinned, else as the negative result of the attempt */
+    R_COMMITTED,   /* calls of committed() so far, in this process */
+    R_TIMER,       /* TIMERS: writing N sets the timer to N ms from now, ~0 cancels it */
     R_TICKS = R_TIMER + 3, /* TIMERS: times that each went off, with message N */
     R_COUNT = R_TICKS + 3,
 };
 #define TIMERS 3
 #define TIMER_PIN TIMERS /* one more, of the pin's own */
 
+/* While this byte of BAR 2 is not 0, a pin stays. A client can change it though its messages wait. */
+#define HOLD 0x3fff
+
 /* DMA channels: registers from 0x100 on, 8 for each. */
 enum {
     C_ADDRESS_LOW,
     C_ADDRESS_HIGH,
-    C_MEMORY,  /* offset in the memory */
+    C_MEMORY, /* offset in the memory */
     C_SIZE,
     C_COMMAND, /* 1: read guest memory, 2: write it; reads as the negative result of the start */
     C_RESULT,  /* negative error of the last transfer */
@@ -61,14 +64,15 @@ struct probe {
     uint8_t memory[MEMORY_SIZE];
 };
 
-struct private {
+struct private
+{
     uint32_t committed;
 };
 
-#define SET(dev, place, v)                          \
-    do {                                            \
-        ob_touch((dev), &(place), sizeof(place));   \
-        (place) = (v);                              \
+#define SET(dev, place, v)                        \
+    do {                                          \
+        ob_touch((dev), &(place), sizeof(place)); \
+        (place) = (v);                            \
     } while (0)
 
 static uint64_t in_ms(struct ob_device *dev, uint32_t ms)
@@ -149,7 +153,9 @@ static void timer(struct ob_device *dev, unsigned id)
 {
     struct probe *p = ob_state(dev);
 
-    if (id == TIMER_PIN) {
+    if (id == TIMER_PIN && ((uint8_t *)ob_bar_memory(dev, 2))[HOLD]) {
+        ob_timer_set(dev, TIMER_PIN, in_ms(dev, 1));
+    } else if (id == TIMER_PIN) {
         ob_memory_put(dev, p->reg[R_PIN_ADDRESS], 4096, OB_READ | OB_WRITE);
         SET(dev, p->reg[R_PIN_MS], 0);
     } else {
@@ -353,7 +359,7 @@ static const struct ob_option options[] = {
 
 static const struct ob_field fields[] = {
     OB_INTS(struct probe, reg),
-    { "channel", OB_FIELD_INT, offsetof(struct probe, channel), 4, CHANNELS * C_COUNT },
+    { "channel", OB_FIELD_INT, offsetof(struct probe, channel), 4, CHANNELS *C_COUNT },
     OB_BYTES(struct probe, ports),
     OB_BYTES(struct probe, memory),
     OB_END,

@@ -10,7 +10,7 @@ from devices import PROBE
 
 @pytest.fixture
 def connect():
-    """connect(server, ...), or a path or a connected socket, is a raw.Client that is closed with the test."""
+    """connect(server, ...), or a path or socket, is a raw.Client that is closed with the test."""
     clients = []
 
     def start(where, **options):

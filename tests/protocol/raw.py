@@ -194,7 +194,8 @@ class Client:
         return (*struct.unpack("=HH", body[:4]), json.loads(body[4:-1])["capabilities"])
 
     def device_info(self, argsz=16):
-        return struct.unpack("=IIII", self.call(GET_INFO, struct.pack("=IIII", argsz, 0, 0, 0)).body)
+        body = self.call(GET_INFO, struct.pack("=IIII", argsz, 0, 0, 0)).body
+        return struct.unpack("=IIII", body)
 
     def region_info(self, index, argsz=32):
         """(argsz, flags, cap_offset, size, offset), bytes behind the fixed part, descriptors."""

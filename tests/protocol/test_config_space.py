@@ -50,8 +50,8 @@ def test_identity_cannot_be_written(probe, connect):
 
 
 @pytest.mark.parametrize("bar, low, high", [
-    (0, 0xfffff000, None), (1, 0xffffffe1, None), (2, 0xffffc00c, 0xffffffff), (4, 0xffff0000, None),
-    (5, 0xfff00000, None)])
+    (0, 0xfffff000, None), (1, 0xffffffe1, None), (2, 0xffffc00c, 0xffffffff),
+    (4, 0xffff0000, None), (5, 0xfff00000, None)])
 def test_sizing(probe, connect, bar, low, high):
     c = connect(probe)
     at = 0x10 + 4 * bar
@@ -190,7 +190,8 @@ def test_any_width(probe, connect):
 
 
 @pytest.mark.parametrize("write", [
-    lambda at: (at + 8, b"\0\x80"), lambda at: (at + 9, b"\x80"), lambda at: (at + 8, b"\0\x80\0\0"),
+    lambda at: (at + 8, b"\0\x80"), lambda at: (at + 9, b"\x80"),
+    lambda at: (at + 8, b"\0\x80\0\0"),
     lambda at: (at + 4, b"\0\0\0\0\x10\x80\0\0"), lambda at: (at + 9, b"\xff\xff")])
 def test_function_level_reset(probe, connect, write):
     c = connect(probe)

@@ -8,8 +8,8 @@ import pytest
 
 from devices import Edu, Probe
 from dma import edu_running, edu_start, probe_dma, probe_result, probe_start
-from raw import (BAR0, BAR5, CONFIG, DATA_EVENTFD, DMA_READ, DMA_UNMAP, DMA_WRITE, ERROR, MAP_READ,
-                 MAP_WRITE, MAX_DATA, MSI, REGION_READ, REPLY, RESET, TRIGGER, Event, capabilities,
+from raw import (BAR0, BAR5, CONFIG, DATA_EVENTFD, DMA_READ, DMA_WRITE, ERROR, MAP_READ,
+                 MAP_WRITE, MAX_DATA, MSI, REGION_READ, REPLY, TRIGGER, Event, capabilities,
                  message)
 
 PAGE = 4096
@@ -218,7 +218,7 @@ def test_a_client_that_never_answers_and_goes(probe, connect, c):
 def test_a_transfer_begun_by_the_end_of_another_when_the_client_goes(probe, connect, c):
     """It must not be done in the next client's memory."""
     at = Probe.CHANNEL + 32
-    for register, value in (Probe.SIZE, 4), (Probe.NEXT, 0), (Probe.COMMAND, Probe.READ | Probe.LATER):
+    for register, value in (Probe.SIZE, 4), (Probe.COMMAND, Probe.READ | Probe.LATER):
         c.set32(BAR0, at + register, value)
     probe_start(c, Probe.READ, 0, 0, 4)
     c.receive_command()

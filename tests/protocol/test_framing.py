@@ -13,8 +13,8 @@ import raw
 from devices import Edu, Probe
 from program import OUTBOARD, child
 from raw import (BAR0, BAR5, CONFIG, DATA_EVENTFD, ERROR, GET_INFO, GET_IRQ_INFO, HEADER, MAX_DATA,
-                 MSI, NO_REPLY, REGION_READ, REGION_WRITE, REPLY, RESET, SET_IRQS, TRIGGER, Event, message,
-                 refused)
+                 MSI, NO_REPLY, REGION_READ, REGION_WRITE, REPLY, RESET, SET_IRQS, TRIGGER, Event,
+                 message, refused)
 
 LARGEST = MAX_DATA + 4096  # a message; nothing longer is taken
 

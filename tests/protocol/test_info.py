@@ -38,8 +38,8 @@ def test_argsz_and_length_must_hold_the_structure(edu, connect, command, size, i
 # ---- Regions ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("index, size", [(BAR0, 1 << 20), (BAR1, 0), (BAR2, 0), (BAR3, 0), (BAR4, 0),
-                                         (BAR5, 0), (ROM, 0), (CONFIG, 256), (VGA, 0)])
+@pytest.mark.parametrize("index, size", [(BAR0, 1 << 20), (BAR1, 0), (BAR2, 0), (BAR3, 0),
+                                         (BAR4, 0), (BAR5, 0), (ROM, 0), (CONFIG, 256), (VGA, 0)])
 def test_regions_of_edu(edu, connect, index, size):
     info, caps, fds = connect(edu).region_info(index)
     assert info == (32, READ | WRITE if size else 0, 0, size, 0)

@@ -9,8 +9,8 @@ import pytest
 
 from devices import Edu, Probe
 from raw import (BAR0, BAR4, CONFIG, DATA_BOOL, DATA_EVENTFD, DATA_NONE, ERR, GET_IRQ_INFO,
-                 INTX, MASK, MSI, MSIX, REGION_READ, REQ, SET_IRQS, TRIGGER, UNMASK, Event, memory_file,
-                 message, refused)
+                 INTX, MASK, MSI, MSIX, REGION_READ, REQ, SET_IRQS, TRIGGER, UNMASK, Event,
+                 memory_file, message, refused)
 
 MSIX_CONTROL = 2  # in the capability
 
@@ -129,7 +129,7 @@ def test_intx_unmask_event_is_replaced(wired):
 
 
 def test_an_unmask_that_the_client_takes_back(probe, wired):
-    """It empties the eventfd, a blocking one, while the server has the event but has not read yet."""
+    """It empties the eventfd, a blocking one, after the server was told and before it reads."""
     c, event = wired
     fd = os.eventfd(0)
     c.set_irqs(INTX, DATA_EVENTFD | UNMASK, fds=[fd])
@@ -413,7 +413,8 @@ def test_the_pba_cannot_be_written(msix):
 
 
 @pytest.mark.parametrize("at, n", [(Probe.TABLE - 4, 8), (Probe.TABLE + 16 * 80 - 4, 8),
-                                   (Probe.PBA - 4, 8), (Probe.PBA + 12, 8), (Probe.TABLE - 4, 2000)])
+                                   (Probe.PBA - 4, 8), (Probe.PBA + 12, 8),
+                                   (Probe.TABLE - 4, 2000)])
 def test_half_in_table_or_pba(msix, at, n):
     c, _ = msix
     with refused(errno.EINVAL):

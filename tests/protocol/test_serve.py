@@ -1,8 +1,7 @@
-"""`outboard serve` as a command: what it refuses, what it leaves, and where it can be given a socket."""
+"""`outboard serve` as a command: what it refuses, what it leaves, where it takes a socket from."""
 
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -52,7 +51,8 @@ def test_a_plugin_that_contradicts_itself(tmp_path):
 
 
 def test_a_device_that_cannot_open(tmp_path):
-    fails(1, ["probe", "broken, as was asked for"], PROBE, "broken=on", f"--socket-path={tmp_path}/s")
+    fails(1, ["probe", "broken, as was asked for"], PROBE, "broken=on",
+          f"--socket-path={tmp_path}/s")
     assert not os.listdir(tmp_path)
 
 
@@ -74,7 +74,8 @@ def test_values_that_a_device_refuses(tmp_path, device, key):
 
 @pytest.mark.parametrize("arguments", [
     ["edu"], ["edu", "--socket-path=/tmp/x", "--fd=3"], ["edu", "--fd=x"], ["edu", "--fd=-1"],
-    ["edu", "--fd="], ["edu", "--no-such-option"], ["edu", "--socket-path"], ["edu", "--ready-fd=no"],
+    ["edu", "--fd="], ["edu", "--no-such-option"], ["edu", "--socket-path"],
+    ["edu", "--ready-fd=no"],
     ["edu", "--verbose=1", "--fd=3"]])
 def test_usage(arguments):
     fails(2, [], *arguments)
@@ -207,7 +208,8 @@ def test_fd_that_listens(tmp_path, connect):
 def test_fd_that_is_connected(connect, end):
     """One client, and the end of it is the end of the server."""
     ours, theirs = socket.socketpair()
-    server = child([OUTBOARD, "serve", "edu", f"--fd={theirs.fileno()}"], pass_fds=[theirs.fileno()],
+    fd = theirs.fileno()
+    server = child([OUTBOARD, "serve", "edu", f"--fd={fd}"], pass_fds=[fd],
                    stderr=subprocess.DEVNULL)
     theirs.close()
     c = connect(ours, version=None)

@@ -28,7 +28,8 @@ def offer(connect, server, data, major=0, minor=1):
     capabilities(twin_socket={"supported": True, "fd_index": 0}),
     capabilities(twin_socket={"supported": False}),
     capabilities(migration={"pgsize": 4096}),  # gone from the text, still sent
-    capabilities(migration={"pgsize": 4096, "max_bitmap_size": 1 << 20}, unheard_of=[1, {"a": None}]),
+    capabilities(migration={"pgsize": 4096, "max_bitmap_size": 1 << 20}),
+    capabilities(unheard_of=[1, {"a": None}]),
     b'{"capabilities":{"max_msg_fds":8},"vendor":{"x":1.5}}\0',
     json.dumps({"capabilities": {"padding": "x" * 3900}}).encode() + b"\0",
 ], ids=lambda data: data[:60].decode())

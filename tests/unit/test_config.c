@@ -33,10 +33,14 @@ static int epoll;
 static int set_up(void **state)
 {
     (void)state;
-    plugin = (struct ob_plugin){ .abi = OB_ABI, .name = "test", .summary = "for tests",
-                                 .pci = { .vendor = 0x1af4, .device = 0x1234, .class_code = 0x0c0330,
-                                          .revision = 9 },
-                                 .state = { .size = 64 }, .reset = count_reset };
+    plugin = (struct ob_plugin){
+        .abi = OB_ABI,
+        .name = "test",
+        .summary = "for tests",
+        .pci = { .vendor = 0x1af4, .device = 0x1234, .class_code = 0x0c0330, .revision = 9 },
+        .state = { .size = 64 },
+        .reset = count_reset
+    };
     dev = NULL;
     resets = 0;
     epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -123,7 +127,10 @@ static void test_sizing(void **state)
         { { .size = 1u << 31 }, 0x80000000, 0, 0 },
         { { .size = 1 << 20, .prefetchable = true }, 0xfff00000, 0, 8 },
         { { .size = 16, .kind = OB_BAR_MEM64 }, 0xfffffff0, 0xffffffff, 4 },
-        { { .size = 1 << 20, .kind = OB_BAR_MEM64, .prefetchable = true }, 0xfff00000, 0xffffffff, 12 },
+        { { .size = 1 << 20, .kind = OB_BAR_MEM64, .prefetchable = true },
+          0xfff00000,
+          0xffffffff,
+          12 },
         { { .size = UINT64_C(1) << 32, .kind = OB_BAR_MEM64 }, 0, 0xffffffff, 4 },
         { { .size = UINT64_C(1) << 40, .kind = OB_BAR_MEM64 }, 0, 0xffffff00, 4 },
         { { .size = 4, .kind = OB_BAR_IO }, 0xfffffffc, 0, 1 },
@@ -186,7 +193,9 @@ static void test_other_writable_bytes(void **state)
 
 /* ---- Capabilities --------------------------------------------------------------------------- */
 
-static const struct ob_vendor_capability vendor[] = { { "\x01\x02\x03", 3 }, { "\x04", 1 }, { "", 0 } };
+static const struct ob_vendor_capability vendor[] = { { "\x01\x02\x03", 3 },
+                                                      { "\x04", 1 },
+                                                      { "", 0 } };
 
 static void declare(unsigned which)
 {
@@ -290,7 +299,9 @@ static void test_vendor(void **state)
 static void test_more_than_fits(void **state)
 {
     static const uint8_t bytes[240];
-    static const struct ob_vendor_capability large[] = { { bytes, 100 }, { bytes, 82 }, { bytes, 0 } };
+    static const struct ob_vendor_capability large[] = { { bytes, 100 },
+                                                         { bytes, 82 },
+                                                         { bytes, 0 } };
     (void)state;
 
     plugin.pci.vendor_capabilities = large;
@@ -317,7 +328,8 @@ static void test_function_level_reset(void **state)
             memset(bytes, 0x7f, sizeof bytes);
             assert_false(capability_function_reset(dev, at, bytes, n));
             memset(bytes, 0x80, sizeof bytes);
-            assert_int_equal(capability_function_reset(dev, at, bytes, n), at <= byte && byte < at + n);
+            assert_int_equal(capability_function_reset(dev, at, bytes, n),
+                             at <= byte && byte < at + n);
         }
     put(PCI_COMMAND, PCI_COMMAND_MASTER, 2);
     put(byte - 1, 0x8000, 2);
@@ -376,7 +388,8 @@ static void test_random_writes(void **state)
         assert_int_equal(config_write(dev, at, bytes, n), 0);
         server_step_end(dev, 0, 0);
         for (uint64_t k = 0; k < n; k++)
-            model[at + k] = (uint8_t)((model[at + k] & ~writable[at + k]) | (bytes[k] & writable[at + k]));
+            model[at + k] = (uint8_t)((model[at + k] & ~writable[at + k]) |
+                                      (bytes[k] & writable[at + k]));
         config_read(dev, 0, now, 4096);
         assert_memory_equal(now, model, 4096);
     }

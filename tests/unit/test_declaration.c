@@ -33,7 +33,9 @@ static const struct ob_field none[] = { { "a", OB_FIELD_INT, 0, 4, 0 }, OB_END }
 static const struct ob_option mute[] = { { "key", "V", NULL, NULL, 0 }, { 0 } };
 static const struct ob_vendor_capability large_vendor[] = { { "", 241 } };
 
+/* clang-format off: a table, one way a line. */
 #define BAR(n, ...) plugin.bar[n] = (struct ob_bar){ __VA_ARGS__ }
+#define HALF BAR(0, .size = 0x2000, .areas = half, .areas_count = 1)
 #define MSIX(...) plugin.irq.msix = (struct ob_msix){ __VA_ARGS__ }
 
 /* Spoils the declaration in one way; what the complaint is about, NULL: there are no more ways. */
@@ -77,8 +79,8 @@ static const char *spoil(int way)
     case 33: MSIX(4, 0, 0x1000, 0x1008); return "MSI-X";
     case 34: MSIX(1, 0, 0xfffffff8, 0); return "MSI-X";
     case 35: BAR(1, .size = 256, .kind = OB_BAR_IO); MSIX(1, 1, 0, 0x80); return "MSI-X";
-    case 36: BAR(0, .size = 0x2000, .areas = half, .areas_count = 1); MSIX(1, 0, 0x800, 0x1000); return "area";
-    case 37: BAR(0, .size = 0x2000, .areas = half, .areas_count = 1); MSIX(1, 0, 0x1000, 0xff8); return "area";
+    case 36: HALF; MSIX(1, 0, 0x800, 0x1000); return "area";
+    case 37: HALF; MSIX(1, 0, 0x1000, 0xff8); return "area";
     case 38: plugin.state.size = 65537; return "state";
     case 39: plugin.state.size = (16 << 20) + 1; plugin.state.touched = true; return "state";
     case 40: plugin.state.fields = outside; return "field a";
@@ -87,11 +89,12 @@ static const char *spoil(int way)
     case 43: plugin.state.fields = three; return "field a";
     case 44: plugin.state.fields = none; return "field a";
     case 45: plugin.options = mute; return "option key";
-    case 46: plugin.pci.vendor_capabilities = large_vendor; plugin.pci.vendor_capabilities_count = 1;
-        return "vendor";
+    case 46: plugin.pci.vendor_capabilities = large_vendor;
+             plugin.pci.vendor_capabilities_count = 1; return "vendor";
     default: return NULL;
     }
 }
+/* clang-format on */
 
 static void test_bad_declarations(void **state)
 {

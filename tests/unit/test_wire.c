@@ -25,7 +25,8 @@ static uint8_t *page_end;
 static int make_pages(void **state)
 {
     (void)state;
-    uint8_t *p = mmap(NULL, ROOM + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *p = mmap(NULL, ROOM + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                      0);
     if (p == MAP_FAILED || mprotect(p + ROOM, 4096, PROT_NONE) < 0)
         return -1;
     page_end = p + ROOM;
@@ -61,7 +62,8 @@ static const uint8_t *place(const struct vfio_user_header *h, const uint8_t *bod
     return at;
 }
 
-static int decode(uint16_t command, const uint8_t *body, size_t n, size_t nfds, struct wire_message *m)
+static int decode(uint16_t command, const uint8_t *body, size_t n, size_t nfds,
+                  struct wire_message *m)
 {
     struct vfio_user_header h = { .id = 7, .command = command, .size = (uint32_t)(sizeof h + n) };
     return wire_decode_command(place(&h, body, n), sizeof h + n, nfds, m);
@@ -69,7 +71,9 @@ static int decode(uint16_t command, const uint8_t *body, size_t n, size_t nfds, 
 
 static int decode_reply(uint16_t command, const uint8_t *body, size_t n, struct wire_message *m)
 {
-    struct vfio_user_header h = { .id = 7, .command = command, .size = (uint32_t)(sizeof h + n),
+    struct vfio_user_header h = { .id = 7,
+                                  .command = command,
+                                  .size = (uint32_t)(sizeof h + n),
                                   .flags = VFIO_USER_FLAG_TYPE_REPLY };
     return wire_decode_reply(place(&h, body, n), sizeof h + n, command, m);
 }
@@ -151,9 +155,9 @@ static void test_good_commands(void **state)
 }
 
 static const struct row bad[] = {
-    { VFIO_USER_DMA_MAP, 0, "4:31 4:3 8:0 8:0x1000 8:0x1000" },       /* argsz */
-    { VFIO_USER_DMA_MAP, 2, "4:32 4:3 8:0 8:0x1000 8:0x1000" },       /* descriptors */
-    { VFIO_USER_DMA_MAP, 0, "4:32 4:0 8:0 8:0x1000 8:0x1000" },       /* no right at all */
+    { VFIO_USER_DMA_MAP, 0, "4:31 4:3 8:0 8:0x1000 8:0x1000" }, /* argsz */
+    { VFIO_USER_DMA_MAP, 2, "4:32 4:3 8:0 8:0x1000 8:0x1000" }, /* descriptors */
+    { VFIO_USER_DMA_MAP, 0, "4:32 4:0 8:0 8:0x1000 8:0x1000" }, /* no right at all */
     { VFIO_USER_DMA_MAP, 0, "4:32 4:7 8:0 8:0x1000 8:0x1000" },
     { VFIO_USER_DMA_MAP, 0, "4:32 4:0x80000001 8:0 8:0x1000 8:0x1000" },
     { VFIO_USER_DMA_MAP, 0, "4:32 4:3 8:0 8:0x1000 8:0" },
@@ -176,17 +180,17 @@ static const struct row bad[] = {
     { VFIO_USER_DEVICE_GET_REGION_IO_FDS, 0, "4:16 4:1 +8" },
     { VFIO_USER_DEVICE_GET_IRQ_INFO, 0, "4:15 +12" },
     { VFIO_USER_DEVICE_SET_IRQS, 0, "4:19 4:33 4:0 4:0 4:1" },
-    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:32 4:0 4:0 4:1" },          /* no kind of data */
-    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:35 4:0 4:0 4:1" },          /* two of them */
-    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:1 4:0 4:0 4:1" },           /* no action */
-    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:49 4:0 4:0 4:1" },          /* two */
-    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:97 4:0 4:0 4:1" },          /* an unknown bit */
+    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:32 4:0 4:0 4:1" }, /* no kind of data */
+    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:35 4:0 4:0 4:1" }, /* two of them */
+    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:1 4:0 4:0 4:1" },  /* no action */
+    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:49 4:0 4:0 4:1" }, /* two */
+    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:97 4:0 4:0 4:1" }, /* an unknown bit */
     { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:33 4:0 4:1 4:0" },
     { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:34 4:0 4:0 4:0" },
     { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:36 4:0 4:0 4:0" },
     { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:33 4:0 4:0xffffffff 4:2" }, /* the sum */
     { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:33 4:0 4:2 4:0xffffffff" },
-    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:33 4:0 4:0 4:1 1:1" },      /* data that is not due */
+    { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:33 4:0 4:0 4:1 1:1" }, /* data that is not due */
     { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:34 4:0 4:0 4:2 1:1" },
     { VFIO_USER_DEVICE_SET_IRQS, 0, "4:20 4:34 4:0 4:0 4:0xffffffff 1:1" },
     { VFIO_USER_DEVICE_SET_IRQS, 1, "4:20 4:36 4:0 4:0 4:2" },
@@ -236,8 +240,8 @@ static void test_bad_commands(void **state)
 /* A command whose fixed part is cut off anywhere. */
 static void test_short_commands(void **state)
 {
-    static const uint8_t fixed[VFIO_USER_COMMANDS] = { 0, 4, 32, 24, 16, 32, 16, 16, 20, 16,
-                                                       16, 16, 16, 0, 0, 8, 8, 8, 8 };
+    static const uint8_t fixed[VFIO_USER_COMMANDS] = { 0,  4,  32, 24, 16, 32, 16, 16, 20, 16,
+                                                       16, 16, 16, 0,  0,  8,  8,  8,  8 };
     uint8_t body[64];
     struct wire_message m;
     (void)state;
@@ -274,7 +278,8 @@ static void test_fields_arrive(void **state)
     size_t n = write_body("8:0x1122334455667788 4:3 4:2 1:0xaa 1:0xbb", body);
     assert_int_equal(decode(VFIO_USER_REGION_WRITE, body, n, 0, &m), 0);
     assert_int_equal(m.header.command, VFIO_USER_REGION_WRITE);
-    assert_true(m.region.offset == 0x1122334455667788 && m.region.region == 3 && m.region.count == 2);
+    assert_true(m.region.offset == 0x1122334455667788 && m.region.region == 3 &&
+                m.region.count == 2);
     assert_int_equal(m.data_size, 2);
     assert_memory_equal(m.data, "\xaa\xbb", 2);
 
@@ -386,26 +391,34 @@ static void test_replies(void **state)
 
 static void test_a_reply_to_something_else(void **state)
 {
-    struct vfio_user_header h = { .command = VFIO_USER_DEVICE_RESET, .size = 16,
+    struct vfio_user_header h = { .command = VFIO_USER_DEVICE_RESET,
+                                  .size = 16,
                                   .flags = VFIO_USER_FLAG_TYPE_REPLY };
     struct wire_message m;
     (void)state;
 
     assert_int_equal(wire_decode_reply(place(&h, NULL, 0), 16, VFIO_USER_DEVICE_RESET, &m), 0);
     assert_int_equal(wire_decode_reply(place(&h, NULL, 0), 16, VFIO_USER_DMA_MAP, &m), -EBADMSG);
-    assert_int_equal(wire_decode_reply(place(&h, NULL, 0), 15, VFIO_USER_DEVICE_RESET, &m), -EBADMSG);
+    assert_int_equal(wire_decode_reply(place(&h, NULL, 0), 15, VFIO_USER_DEVICE_RESET, &m),
+                     -EBADMSG);
     h.size = 17;
-    assert_int_equal(wire_decode_reply(place(&h, NULL, 0), 16, VFIO_USER_DEVICE_RESET, &m), -EBADMSG);
+    assert_int_equal(wire_decode_reply(place(&h, NULL, 0), 16, VFIO_USER_DEVICE_RESET, &m),
+                     -EBADMSG);
     h.size = 16;
     h.flags = 0; /* a command */
-    assert_int_equal(wire_decode_reply(place(&h, NULL, 0), 16, VFIO_USER_DEVICE_RESET, &m), -EBADMSG);
+    assert_int_equal(wire_decode_reply(place(&h, NULL, 0), 16, VFIO_USER_DEVICE_RESET, &m),
+                     -EBADMSG);
 }
 
 static void test_error_replies(void **state)
 {
-    static const struct { uint32_t wire; int error; } rows[] = {
-        { EINVAL, -EINVAL }, { 1, -1 }, { 4095, -4095 }, { 0, -EIO }, { 4096, -EIO },
-        { 0x80000000, -EIO }, { UINT32_MAX, -EIO },
+    static const struct {
+        uint32_t wire;
+        int error;
+    } rows[] = {
+        { EINVAL, -EINVAL },  { 1, -1 },      { 4095, -4095 },
+        { 0, -EIO },          { 4096, -EIO }, { 0x80000000, -EIO },
+        { UINT32_MAX, -EIO },
     };
     uint8_t body[8] = { 0 };
     struct wire_message m;
@@ -413,11 +426,13 @@ static void test_error_replies(void **state)
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         for (uint32_t extra = 0; extra <= sizeof body; extra += 8) {
-            struct vfio_user_header h = { .command = VFIO_USER_REGION_READ, .size = 16 + extra,
+            struct vfio_user_header h = { .command = VFIO_USER_REGION_READ,
+                                          .size = 16 + extra,
                                           .flags = VFIO_USER_FLAG_TYPE_REPLY | VFIO_USER_FLAG_ERROR,
                                           .error = rows[i].wire };
-            assert_int_equal(wire_decode_reply(place(&h, body, extra), 16 + extra,
-                                               VFIO_USER_REGION_READ, &m), 0);
+            assert_int_equal(
+                wire_decode_reply(place(&h, body, extra), 16 + extra, VFIO_USER_REGION_READ, &m),
+                0);
             assert_int_equal(wire_reply_error(&m.header), rows[i].error);
         }
     struct vfio_user_header h = { .flags = VFIO_USER_FLAG_TYPE_REPLY, .error = EIO };
@@ -428,10 +443,21 @@ static void test_error_replies(void **state)
 
 static void test_header(void **state)
 {
-    static const struct { uint32_t size, flags; int ret; } rows[] = {
-        { 16, 0, 16 }, { 17, 1, 17 }, { 1000, 0x30, 1000 }, { 1000, 0xfffffff1, 1000 },
-        { 1001, 0, -EBADMSG }, { 0, 0, -EBADMSG }, { 15, 0, -EBADMSG }, { UINT32_MAX, 0, -EBADMSG },
-        { 0x80000000, 0, -EBADMSG }, { 16, 2, -EBADMSG }, { 16, 0xf, -EBADMSG },
+    static const struct {
+        uint32_t size, flags;
+        int ret;
+    } rows[] = {
+        { 16, 0, 16 },
+        { 17, 1, 17 },
+        { 1000, 0x30, 1000 },
+        { 1000, 0xfffffff1, 1000 },
+        { 1001, 0, -EBADMSG },
+        { 0, 0, -EBADMSG },
+        { 15, 0, -EBADMSG },
+        { UINT32_MAX, 0, -EBADMSG },
+        { 0x80000000, 0, -EBADMSG },
+        { 16, 2, -EBADMSG },
+        { 16, 0xf, -EBADMSG },
     };
     struct vfio_user_header out;
     (void)state;
@@ -479,7 +505,8 @@ static void test_noise(void **state)
             uint8_t sum = 0;
             for (size_t k = 0; k < m.data_size; k++)
                 sum ^= ((const uint8_t *)m.data)[k];
-            for (size_t k = 0; m.header.command == VFIO_USER_REGION_WRITE_MULTI && k < m.multi.wr_cnt; k++)
+            for (size_t k = 0;
+                 m.header.command == VFIO_USER_REGION_WRITE_MULTI && k < m.multi.wr_cnt; k++)
                 sum ^= (uint8_t)wire_multi_write(&m, k).count;
             body[0] = sum;
         }
@@ -491,16 +518,11 @@ static void test_noise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_commands),
-        cmocka_unit_test(test_bad_commands),
-        cmocka_unit_test(test_short_commands),
-        cmocka_unit_test(test_unknown_commands),
-        cmocka_unit_test(test_fields_arrive),
-        cmocka_unit_test(test_header_and_bytes_must_agree),
-        cmocka_unit_test(test_replies),
-        cmocka_unit_test(test_a_reply_to_something_else),
-        cmocka_unit_test(test_error_replies),
-        cmocka_unit_test(test_header),
+        cmocka_unit_test(test_good_commands),  cmocka_unit_test(test_bad_commands),
+        cmocka_unit_test(test_short_commands), cmocka_unit_test(test_unknown_commands),
+        cmocka_unit_test(test_fields_arrive),  cmocka_unit_test(test_header_and_bytes_must_agree),
+        cmocka_unit_test(test_replies),        cmocka_unit_test(test_a_reply_to_something_else),
+        cmocka_unit_test(test_error_replies),  cmocka_unit_test(test_header),
         cmocka_unit_test(test_noise),
     };
     return cmocka_run_group_tests(tests, make_pages, NULL);

@@ -36,8 +36,8 @@ static void parse(const char *text, struct wire_capabilities *c, int expected)
 
 static void test_defaults(void **state)
 {
-    static const char *const texts[] = { "{}", CAPABILITIES(""), CAPABILITIES("\"unknown\":{\"a\":[1]}"),
-                                         "{\"other\":1}" };
+    static const char *const texts[] = { "{}", CAPABILITIES(""),
+                                         CAPABILITIES("\"unknown\":{\"a\":[1]}"), "{\"other\":1}" };
     struct wire_capabilities c, expected;
     (void)state;
 
@@ -65,25 +65,44 @@ static void test_all_values(void **state)
 
     parse(CAPABILITIES("\"max_msg_fds\":8,\"max_data_xfer_size\":4096,\"max_dma_maps\":7,"
                        "\"pgsizes\":2101248,\"write_multiple\":true,"
-                       "\"twin_socket\":{\"supported\":true,\"fd_index\":3}"), &c, 0);
+                       "\"twin_socket\":{\"supported\":true,\"fd_index\":3}"),
+          &c, 0);
     assert_true(c.max_msg_fds == 8 && c.max_data_xfer_size == 4096 && c.max_dma_maps == 7 &&
                 c.pgsizes == 2101248 && c.write_multiple && c.twin_socket &&
                 c.twin_socket_fd_index == 3);
-    parse(CAPABILITIES("\"max_msg_fds\":4294967296,\"max_data_xfer_size\":9007199254740992"), &c, 0);
+    parse(CAPABILITIES("\"max_msg_fds\":4294967296,\"max_data_xfer_size\":9007199254740992"), &c,
+          0);
     assert_true(c.max_msg_fds == UINT32_MAX && c.max_data_xfer_size == UINT32_MAX);
 }
 
 static void test_bad_values(void **state)
 {
     static const char *const texts[] = {
-        "", "x", "[]", "7", "null", "\"capabilities\"", "{", "{}}", "{}x", "{\"capabilities\":7}",
-        "{\"capabilities\":null}", CAPABILITIES("\"max_msg_fds\":0"), CAPABILITIES("\"max_msg_fds\":-1"),
-        CAPABILITIES("\"max_msg_fds\":1.0"), CAPABILITIES("\"max_msg_fds\":\"1\""),
-        CAPABILITIES("\"max_msg_fds\":true"), CAPABILITIES("\"max_msg_fds\":null"),
-        CAPABILITIES("\"max_dma_maps\":9007199254740993"), CAPABILITIES("\"pgsizes\":0"),
-        CAPABILITIES("\"pgsizes\":18446744073709551616"), CAPABILITIES("\"write_multiple\":1"),
-        CAPABILITIES("\"twin_socket\":1"), CAPABILITIES("\"twin_socket\":{\"fd_index\":16}"),
-        CAPABILITIES("\"twin_socket\":{\"fd_index\":-1}"), CAPABILITIES("\"max_msg_fds\":"),
+        "",
+        "x",
+        "[]",
+        "7",
+        "null",
+        "\"capabilities\"",
+        "{",
+        "{}}",
+        "{}x",
+        "{\"capabilities\":7}",
+        "{\"capabilities\":null}",
+        CAPABILITIES("\"max_msg_fds\":0"),
+        CAPABILITIES("\"max_msg_fds\":-1"),
+        CAPABILITIES("\"max_msg_fds\":1.0"),
+        CAPABILITIES("\"max_msg_fds\":\"1\""),
+        CAPABILITIES("\"max_msg_fds\":true"),
+        CAPABILITIES("\"max_msg_fds\":null"),
+        CAPABILITIES("\"max_dma_maps\":9007199254740993"),
+        CAPABILITIES("\"pgsizes\":0"),
+        CAPABILITIES("\"pgsizes\":18446744073709551616"),
+        CAPABILITIES("\"write_multiple\":1"),
+        CAPABILITIES("\"twin_socket\":1"),
+        CAPABILITIES("\"twin_socket\":{\"fd_index\":16}"),
+        CAPABILITIES("\"twin_socket\":{\"fd_index\":-1}"),
+        CAPABILITIES("\"max_msg_fds\":"),
         "{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":{\"a\":1}}}}}}}}}",
     };
     struct wire_capabilities c;
@@ -266,9 +285,14 @@ static void test_a_look_ends_behind_descriptors(void **state)
 
 static void send_raw(const int *fd, unsigned n)
 {
-    union { struct cmsghdr align; char bytes[CMSG_SPACE(64 * sizeof(int))]; } control;
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(64 * sizeof(int))];
+    } control;
     struct iovec iov = { (void *)(uintptr_t) "x", 1 };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
+    struct msghdr msg = { .msg_iov = &iov,
+                          .msg_iovlen = 1,
+                          .msg_control = control.bytes,
                           .msg_controllen = CMSG_SPACE(n * sizeof(int)) };
 
     memset(&control, 0, sizeof control);
