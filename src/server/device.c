@@ -241,10 +241,19 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
 
 /* ---- End ------------------------------------------------------------------------------------------ */
 
+/* Somebody else may hold what we watch, and the loop would go on watching it. */
+static void unwatch(struct ob_device *dev, struct watch *w)
+{
+    if (w->fd < 0)
+        return;
+    epoll_ctl(dev->epoll, EPOLL_CTL_DEL, w->fd, NULL);
+    close(w->fd);
+}
+
 static void close_all(struct ob_device *dev)
 {
-    if (dev->connection.fd >= 0)
-        close(dev->connection.fd);
+    unwatch(dev, &dev->connection);
+    unwatch(dev, &dev->intx_unmask);
     if (dev->fds_end)
         wire_fds_close(&dev->fds);
     for (unsigned i = 0; i < IRQ_COUNT; i++)
@@ -252,8 +261,6 @@ static void close_all(struct ob_device *dev)
             close(dev->irq_fd[i]);
     if (dev->intx_mask_fd >= 0)
         close(dev->intx_mask_fd);
-    if (dev->intx_unmask.fd >= 0)
-        close(dev->intx_unmask.fd);
     for (unsigned i = 0; i < 6; i++) {
         if (dev->bar_memory[i])
             munmap(dev->bar_memory[i], dev->plugin->bar[i].size);

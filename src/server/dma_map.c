@@ -228,8 +228,8 @@ static void free_between(struct id_pool *p, const uint8_t *used)
 int dma_recover(struct ob_device *dev)
 {
     uint32_t end = dev->session->regions_end;
-    uint8_t *used = calloc(2, WIRE_MAX_DMA_MAPS);
-    uint8_t *used_files = used + WIRE_MAX_DMA_MAPS;
+    uint8_t *used = calloc(2, WIRE_MAX_DMA_MAPS + 1); /* there is one more number for files */
+    uint8_t *used_files = used + WIRE_MAX_DMA_MAPS + 1;
 
     if (!used)
         return -ENOMEM;

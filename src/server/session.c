@@ -424,6 +424,6 @@ void server_resume(struct ob_device *dev)
         session_ready(&dev->connection, EPOLLIN);
     } else {
         dma_fail_all(dev); /* the dead worker may not have come to it when its client went */
-        dma_pump(dev);
+        server_push(dev);
     }
 }

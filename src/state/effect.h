@@ -7,7 +7,8 @@
  * here, with its intent in the block first, then the counts tell of the last one how many bytes it
  * moved, even when the process died before it could store the result.
  *
- * send(2), recv(2) and what io_uring does are not counted.
+ * send(2), recv(2) and what io_uring does are not counted. The counts are of the whole process: of
+ * several devices in one, none can be recovered in this way.
  */
 #ifndef STATE_EFFECT_H
 #define STATE_EFFECT_H
