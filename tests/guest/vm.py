@@ -265,9 +265,9 @@ def booting(folder):
     """Gives a function that starts guests and waits for their shells; they end with the block."""
     machines = []
 
-    def start(**options):
+    def start(timeout=60, **options):
         machines.append(VM(folder / f"vm{len(machines)}", **options))
-        machines[-1].wait_ready()
+        machines[-1].wait_ready(timeout)
         return machines[-1]
 
     try:
