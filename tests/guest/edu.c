@@ -3,8 +3,8 @@
  *
  *   edu WAY ADDRESS CHECK [COUNT [CPU]]
  *
- * WAY is uio, vfio-intx or vfio-msi, ADDRESS a PCI function's, CPU the one to interrupt. Exit status
- * 0 when all was right; otherwise 1 and a line that says what was not.
+ * WAY is uio, vfio-intx or vfio-msi, ADDRESS a PCI function's, CPU the one to interrupt. Exit
+ * status 0 when all was right; otherwise 1 and a line that says what was not.
  */
 #include "edu.h"
 
@@ -76,7 +76,7 @@ static void set_wide(struct edu *edu, unsigned reg, uint64_t value)
     *(volatile uint64_t *)(edu->bar + reg) = value;
 }
 
-/* ---- Registers -------------------------------------------------------------------------------- */
+/* ---- Registers ------------------------------------------------------------------------------- */
 
 static void check_registers(struct edu *edu, unsigned count)
 {
@@ -117,7 +117,7 @@ static void check_factorial(struct edu *edu, unsigned count)
     CHECK(edu->way->wait(edu, QUIET) == 0);
 }
 
-/* ---- Interrupts ------------------------------------------------------------------------------- */
+/* ---- Interrupts ------------------------------------------------------------------------------ */
 
 static void acknowledge(struct edu *edu, uint32_t bits)
 {
@@ -238,7 +238,7 @@ static void check_unacknowledged(struct edu *edu, unsigned count)
     CHECK(edu->way->wait(edu, QUIET) == 0);
 }
 
-/* ---- DMA -------------------------------------------------------------------------------------- */
+/* ---- DMA ------------------------------------------------------------------------------------- */
 
 static void fill(uint8_t *memory, size_t n)
 {
@@ -405,9 +405,9 @@ static void check_remapped(struct edu *edu, unsigned count)
     round_trip(edu, 0, 8192, 4096, WITH_IRQ, 0);
 }
 
-/* ---- Reset ------------------------------------------------------------------------------------ */
+/* ---- Reset ----------------------------------------------------------------------------------- */
 
-/* What a device is after a reset, and what it is not before one: with an interrupt that waits, too. */
+/* What a device is after a reset, and what it is not before one. */
 static void check_fresh(struct edu *edu, unsigned count)
 {
     (void)count;
@@ -443,7 +443,7 @@ static void check_reset(struct edu *edu, unsigned count)
     }
 }
 
-/* ---- The program ------------------------------------------------------------------------------ */
+/* ---- The program ----------------------------------------------------------------------------- */
 
 static const struct way *const ways[] = { &uio, &vfio_intx, &vfio_msi };
 

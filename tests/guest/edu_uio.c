@@ -65,8 +65,8 @@ static uint64_t physical_address(const void *memory)
     return (entry & ((1ull << 55) - 1)) * 4096;
 }
 
-/* A huge page: contiguous for the device as well, and it stays where it is. EDU_ABOVE: it has to lie
- * at that physical address or higher. */
+/* A huge page: contiguous for the device as well, and it stays where it is. EDU_ABOVE: it has to
+ * lie at that physical address or higher. */
 static void get_memory(struct edu *edu)
 {
     const char *above = getenv("EDU_ABOVE");

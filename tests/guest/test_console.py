@@ -13,6 +13,6 @@ def test_kernel_console(serve, boot, tmp_path):
     vm.check("dmesg -n 8")
     vm.poweroff()
     # Of what it said before it found the port, the kernel repeats what is loud enough.
-    boot_log = (r"Linux version .*as loud as can be\r\ninit talks\r\n.*reboot: Restarting system\r\n"
-                r".*Linux version .*reboot: Power down\r\n")
+    boot_log = (r"Linux version .*as loud as can be\r\ninit talks\r\n"
+                r".*reboot: Restarting system\r\n.*Linux version .*reboot: Power down\r\n")
     assert re.search(boot_log, log.read_bytes().decode(), re.DOTALL), log.read_text()

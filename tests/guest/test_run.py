@@ -15,7 +15,8 @@ from line import Line
 from program import OUTBOARD
 from vm import command_line, initramfs, kernel_image, qemu
 
-RUN_FILES = Path("/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "")) / "outboard"
+TOP = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "")
+RUN_FILES = Path(TOP) / "outboard"
 numbers = itertools.count()
 
 

@@ -1,4 +1,4 @@
-"""The serial port with the guest's own driver at one end, and a person or a program at the other."""
+"""The serial port: the guest's own driver at one end, a person or a program at the other."""
 
 import os
 import re
