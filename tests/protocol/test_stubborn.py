@@ -122,11 +122,8 @@ def test_a_client_without_pause_does_not_keep_the_server_from_others(probe, conn
     c = connect(probe)
     with flood(c.socket, RESETS):
         time.sleep(0.2)
-        for _ in range(3):
-            with refused(errno.EBUSY):
-                connect(probe)
-    c.close()
-    assert raw.when_free(lambda: connect(probe)).get32(BAR0, Probe.ID) == Probe.ID_VALUE
+        with refused(errno.EBUSY):
+            connect(probe)
 
 
 def test_nor_from_its_end(probe, connect):
