@@ -50,7 +50,7 @@ clean:
 
 help:
 	@echo "make              build; the program is $(BUILD)/outboard"
-	@echo "make demo         boot Linux in QEMU with its console served by another process"
+	@echo "make demo         boot Linux in QEMU with its console and its disk served by other processes"
 	@echo "make shell        the same console, for you to type on"
 	@echo "make check        all tests (the first time, fetches QEMU and a guest into .deps)"
 	@echo "make check-fast   tests that need no guest"

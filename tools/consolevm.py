@@ -1,4 +1,5 @@
-"""A guest whose console is a `serial` device that a process of its own serves (demo, shell)."""
+"""A guest whose console is a `serial` device that a process of its own serves (demo, shell), and to
+which more such devices may be given."""
 
 import os
 import shutil
@@ -23,19 +24,19 @@ class Machine:
     their standard error is in the file `log`.
     """
 
-    def __init__(self, lines=24, columns=80, term="linux"):
+    def __init__(self, lines=24, columns=80, term="linux", devices=()):
         # Not below the build folder, whose name may be too long for a socket's.
         self.folder = Path(tempfile.mkdtemp(prefix="outboard-"))
         self.log = self.folder / "run.log"
         self.console = self.process = None
         try:
-            self._start(f"quiet mitigations=off console=ttyS0 "
-                        f"LINES={lines} COLUMNS={columns} TERM={term}")
+            self._start(devices, f"quiet mitigations=off console=ttyS0 "
+                                 f"LINES={lines} COLUMNS={columns} TERM={term}")
         except BaseException:
             self.end()
             raise
 
-    def _start(self, append):
+    def _start(self, devices, append):
         image = self.folder / "initramfs.gz"
         subprocess.run([TOP / "tools/guest-image", f"--init={TOP / 'tools/guest-init'}", image],
                        check=True)
@@ -43,7 +44,8 @@ class Machine:
         self.argv = [OUTBOARD, "run", "--verbose", f"--name=console-{os.getpid()}",
                      "--memory=256M", f"--kernel={DEPS / 'kernel-cloud/vmlinuz'}",
                      f"--initrd={image}", f"--append={append}",
-                     f"--device=serial,path=unix:{socket_path}"]
+                     f"--device=serial,path=unix:{socket_path}",
+                     *(f"--device={device}" for device in devices)]
         environment = {**os.environ, "PATH": f"{DEPS / 'bin'}:{os.environ['PATH']}"}
         with open(self.log, "wb") as log:
             # In a session of its own: Control-C is for us, and we end the others.

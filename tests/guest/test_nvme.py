@@ -147,8 +147,8 @@ def test_file_that_shrinks(serve, boot, tmp_path):
 
 
 # The server in a mount namespace of its own, where its disk is on a file system of 24 MiB.
-SMALL = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=24m none "$0" '
-         '&& truncate -s 64M "$0/disk.img" && exec "$@"']
+SMALL = ["unshare", "--map-root-user", "--mount", "sh", "-c",
+         'mount -t tmpfs -o size=24m none "$0" && truncate -s 64M "$0/disk.img" && exec "$@"']
 
 
 def test_no_space(serve, boot, tmp_path):
