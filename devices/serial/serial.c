@@ -22,17 +22,19 @@ enum { TIMER_OUTPUT, TIMER_TIME_OUT, TIMER_INPUT, TIMER_HANDLER, TIMERS };
 /* All in ns. */
 #define OUTPUT_DELAY 500000u /* no more bytes are expected to come along */
 #define TIME_OUT 1000000u    /* longer than a guest that is at it takes for the next byte */
-#define HANDLER_GAP 300000u  /* an interrupt handler that is away for longer has ended */
-#define HANDLER_MAX 4000000u /* how long one is kept busy... */
-#define PAUSE 1000000u       /* ...before it is given so long to end */
+#define HANDLER_GAP 2000000u /* an interrupt handler that is away for longer has ended */
+#define PAUSE 1000000u       /* what one is given to end that was kept busy for long */
+
+/* How many accesses keep an interrupt handler busy before it should end: some milliseconds. */
+#define HANDLER_MAX 400u
 
 struct serial {
     struct uart uart;
-    uint64_t handler_since;
     uint8_t in_handler;   /* the guest's interrupt handler runs; TIMER_HANDLER is set */
     uint8_t paused;       /* and should end now */
     uint8_t output_waits; /* TIMER_OUTPUT is set */
     uint8_t input_waits;  /* TIMER_TIME_OUT is set */
+    uint16_t handler_accesses;
     uint16_t input_at;    /* input[input_at] to input[input_end - 1] are still to be received */
     uint16_t input_end;
     uint8_t input[256]; /* read from the line in one go: fewer system calls */
@@ -110,12 +112,14 @@ static void send_output(struct ob_device *dev)
  * To a guest that waits for each access that can mean seconds in which nothing else runs. So after
  * a while the line rests until the handler has ended.
  *
- * A timer ends both for drivers that do not read to the end.
+ * A timer ends both for drivers that do not read to the end, or were kept from it.
  */
 static void note_access(struct ob_device *dev)
 {
     struct serial *s = ob_state(dev);
 
+    if (s->handler_accesses < HANDLER_MAX)
+        s->handler_accesses++;
     if (s->in_handler && !s->paused)
         ob_timer_set(dev, TIMER_HANDLER, ob_now(dev) + HANDLER_GAP);
 }
@@ -127,8 +131,7 @@ static void enter_handler(struct ob_device *dev)
     if (s->in_handler)
         return;
     s->in_handler = 1;
-    s->handler_since = ob_now(dev);
-    ob_timer_set(dev, TIMER_HANDLER, s->handler_since + HANDLER_GAP);
+    ob_timer_set(dev, TIMER_HANDLER, ob_now(dev) + HANDLER_GAP);
 }
 
 static void leave_handler(struct ob_device *dev)
@@ -139,8 +142,10 @@ static void leave_handler(struct ob_device *dev)
         return;
     ob_timer_cancel(dev, TIMER_HANDLER);
     s->in_handler = 0;
-    if (s->paused)
+    if (s->paused) {
         send_output(dev);
+        s->handler_accesses = 0;
+    }
     s->paused = 0;
 }
 
@@ -149,9 +154,8 @@ static bool rests(struct ob_device *dev, uint8_t interrupt)
 {
     struct serial *s = ob_state(dev);
 
-    if (s->in_handler && !s->paused && (s->uart.ier & interrupt) &&
-        ob_now(dev) - s->handler_since > HANDLER_MAX) {
-        s->paused = 1;
+    if (!s->paused && (s->uart.ier & interrupt) && s->handler_accesses >= HANDLER_MAX) {
+        s->paused = s->in_handler = 1;
         ob_timer_set(dev, TIMER_HANDLER, ob_now(dev) + PAUSE);
     }
     return s->paused;
@@ -307,10 +311,12 @@ static int read_registers(struct ob_device *dev, uint64_t at, void *buf, size_t 
         send_output(dev);
     for (size_t i = 0; i < n; i++)
         bytes[i] = uart_read(&s->uart, (unsigned)(at + i));
-    if (at == UART_IIR && (bytes[0] & UART_IIR_NO_INT))
+    if (at == UART_IIR && (bytes[0] & UART_IIR_NO_INT)) {
         leave_handler(dev);
-    else if (at == UART_IIR)
+        s->handler_accesses = 0;
+    } else if (at == UART_IIR) {
         enter_handler(dev);
+    }
     settle(dev, at == UART_RX);
     return 0;
 }
@@ -402,7 +408,7 @@ static const struct ob_field fields[] = {
     OB_BYTES(struct serial, uart.rx),
     OB_BYTES(struct serial, uart.rx_errors),
     OB_BYTES(struct serial, uart.tx),
-    OB_INT(struct serial, handler_since),
+    OB_INT(struct serial, handler_accesses),
     OB_INT(struct serial, in_handler),
     OB_INT(struct serial, paused),
     OB_INT(struct serial, output_waits),
