@@ -252,6 +252,8 @@ static void unwatch(struct ob_device *dev, struct watch *w)
 
 static void close_all(struct ob_device *dev)
 {
+    if (dev->connection.fd >= 0)
+        wire_drain(dev->connection.fd);
     unwatch(dev, &dev->connection);
     unwatch(dev, &dev->intx_unmask);
     if (dev->fds_end)

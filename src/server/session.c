@@ -343,6 +343,7 @@ void server_disconnect(struct ob_device *dev, const char *why)
     if (why)
         server_log(dev, "client disconnected: %s", why);
     epoll_ctl(dev->epoll, EPOLL_CTL_DEL, dev->connection.fd, NULL);
+    wire_drain(dev->connection.fd);
     close(dev->connection.fd);
     dev->connection.fd = -1;
     if (dev->fds_end)

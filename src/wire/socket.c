@@ -89,6 +89,15 @@ ssize_t wire_take(int sock, size_t n)
     return (ssize_t)taken;
 }
 
+#define DRAIN_AT_MOST 64
+
+void wire_drain(int sock)
+{
+    char scrap[4096];
+    for (int i = 0; i < DRAIN_AT_MOST && recv(sock, scrap, sizeof scrap, MSG_DONTWAIT) > 0; i++)
+        ;
+}
+
 int wire_peek_offset(int sock, int *offset)
 {
     socklen_t size = sizeof *offset;

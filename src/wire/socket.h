@@ -33,6 +33,10 @@ ssize_t wire_receive(int sock, void *buf, size_t n, struct wire_fds *fds);
 /* Take n bytes that a look has shown, with their descriptors, and drop them. Bytes or -errno. */
 ssize_t wire_take(int sock, size_t n);
 
+/* Throws away what waits (within bounds). Before a close: bytes that are left behind make it look like a
+ * broken connection at the other end, where an end was meant; QEMU may abort on that. */
+void wire_drain(int sock);
+
 /* Where the next look begins: SO_PEEK_OFF. It grows with each look and shrinks with each take, in the
  * kernel, and so outlives whoever looked. */
 int wire_peek_offset(int sock, int *offset);

@@ -27,12 +27,8 @@ static void refuse(struct seat *seat, const struct vfio_user_header *h, int erro
         .flags = VFIO_USER_FLAG_TYPE_REPLY | VFIO_USER_FLAG_ERROR,
         .error = (uint32_t)error,
     };
-    char scrap[WIRE_MAX_VERSION];
-
-    /* Unread bytes would make the reply be lost at the other end when we close. Who sends on and on
-     * may lose it. */
-    for (int i = 0; i < 64 && recv(seat->watch.fd, scrap, sizeof scrap, MSG_DONTWAIT) > 0; i++)
-        ;
+    /* Unread bytes would make the reply be lost at the other end when we close. */
+    wire_drain(seat->watch.fd);
     if (send(seat->watch.fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         why = strerror(errno);
     leave(seat, why);
