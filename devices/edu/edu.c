@@ -331,7 +331,6 @@ static const struct ob_field fields[] = {
 };
 
 static const struct ob_plugin edu = {
-    .abi = OB_ABI,
     .name = "edu",
     .summary = "teaching device: registers, a timer, interrupts and DMA",
     .options = options,

@@ -221,7 +221,6 @@ static const struct ob_field fields[] = {
 };
 
 static const struct ob_plugin nvme = {
-    .abi = OB_ABI,
     .name = "nvme",
     .summary = "NVMe disk on files or block devices",
     .options = options,

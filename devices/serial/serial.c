@@ -420,7 +420,6 @@ static const struct ob_field fields[] = {
 };
 
 static const struct ob_plugin serial = {
-    .abi = OB_ABI,
     .name = "serial",
     .summary = "serial port: a 16550A on PCI",
     .options = options,

@@ -161,7 +161,6 @@ enum ob_reset {
 };
 
 struct ob_plugin {
-    uint32_t abi;        /* OB_ABI, filled in by OB_PLUGIN() */
     const char *name;    /* [a-z0-9-]+ */
     const char *summary; /* one line */
     const struct ob_option *options; /* ends with a NULL key; NULL: takes none */

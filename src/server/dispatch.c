@@ -59,6 +59,8 @@ static uint32_t finish_reply(struct ob_device *dev, const struct vfio_user_heade
 static void refused(struct ob_device *dev, const struct wire_message *m, int error)
 {
     dev->session->errors++;
+    if (m->header.command == VFIO_USER_DEVICE_FEATURE && error == -ENOTSUP)
+        return; /* that is how one asks what there is */
     if (m->header.command == VFIO_USER_REGION_READ || m->header.command == VFIO_USER_REGION_WRITE)
         server_log(dev, "%s of %u bytes at 0x%llx of region %u: %s",
                    wire_command_name(m->header.command), m->region.count,

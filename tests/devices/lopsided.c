@@ -2,7 +2,6 @@
 #include <outboard/device.h>
 
 static const struct ob_plugin lopsided = {
-    .abi = OB_ABI,
     .name = "lopsided",
     .summary = "test device that cannot be served",
     .bar[0] = { .size = 3000 },

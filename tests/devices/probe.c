@@ -374,7 +374,6 @@ static const struct ob_area whole[] = { { 0, 0x4000 } };
 static const struct ob_area sparse[] = { { 0x1000, 0x1000 }, { 0x4000, 0x2000 } };
 
 static const struct ob_plugin probe = {
-    .abi = OB_ABI,
     .name = "probe",
     .summary = "test device with one of everything",
     .options = options,

@@ -4,7 +4,7 @@
 extern const struct ob_plugin *const ob_plugin;
 extern const uint32_t ob_plugin_abi;
 
-static const struct ob_plugin tomorrow = { .abi = OB_ABI + 1, .name = "tomorrow", .summary = "-" };
+static const struct ob_plugin tomorrow = { .name = "tomorrow", .summary = "-" };
 
 __attribute__((visibility("default"))) const struct ob_plugin *const ob_plugin = &tomorrow;
 __attribute__((visibility("default"))) const uint32_t ob_plugin_abi = OB_ABI + 1;

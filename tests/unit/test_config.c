@@ -34,8 +34,7 @@ static int set_up(void **state)
 {
     (void)state;
     plugin = (struct ob_plugin){
-        .abi = OB_ABI,
-        .name = "test",
+            .name = "test",
         .summary = "for tests",
         .pci = { .vendor = 0x1af4, .device = 0x1234, .class_code = 0x0c0330, .revision = 9 },
         .state = { .size = 64 },

@@ -15,7 +15,7 @@ static struct ob_plugin plugin;
 /* The smallest declaration. */
 static void begin(void)
 {
-    plugin = (struct ob_plugin){ .abi = OB_ABI, .name = "test", .summary = "for tests",
+    plugin = (struct ob_plugin){ .name = "test", .summary = "for tests",
                                  .pci = { .vendor = 0x1af4, .device = 0x1234 },
                                  .state = { .size = 64 } };
 }

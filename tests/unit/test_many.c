@@ -40,7 +40,6 @@ static int value_write(struct ob_device *dev, uint64_t at, const void *buf, size
 }
 
 static const struct ob_plugin plugin = {
-    .abi = OB_ABI,
     .name = "value",
     .summary = "one register",
     .pci = { .vendor = 0x1234, .device = 0x5678, .class_code = 0xff0000 },

@@ -113,7 +113,6 @@ static void test_reset(struct ob_device *dev, enum ob_reset kind)
 
 static const struct ob_area area = { 0, 4096 };
 static struct ob_plugin plugin = {
-    .abi = OB_ABI,
     .name = "test",
     .summary = "one register for each thing that a step can do",
     .pci = { .vendor = 0x1234, .device = 0x5678, .class_code = 0xff0000, .express = true },
