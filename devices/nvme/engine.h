@@ -29,6 +29,7 @@ struct engine_request {
     uint64_t offset; /* bytes */
     uint64_t length; /* of ENGINE_ZERO and ENGINE_PUNCH */
     int64_t result;  /* bytes or -errno */
+    bool by_caller;  /* submit() did it itself */
     struct engine_request *next; /* the engine's own */
 };
 

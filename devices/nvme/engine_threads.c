@@ -172,6 +172,7 @@ static void threads_submit(struct nvme_engine *e, struct engine_request *r)
         /* No thread can be had: the caller waits itself. */
         list_take(&t->waiting);
         r->result = execute(r);
+        r->by_caller = true;
         list_put(&t->finished, r);
         atomic_fetch_add(&t->results, 1);
     }

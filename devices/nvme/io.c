@@ -149,6 +149,8 @@ bool io_at_once(struct ob_device *dev, const struct nvme_command *c, const struc
     ssize_t done = write ? pwritev2(ns->fd, iov, n, (off_t)io->offset, flags)
                          : preadv2(ns->fd, iov, n, (off_t)io->offset, flags);
     int error = done < 0 ? errno : 0;
+    if (done > 0)
+        ob_moved(dev, write ? 0 : (uint64_t)done, write ? (uint64_t)done : 0);
     data_put(dev, &d, access);
     if (error == EOPNOTSUPP)
         ns->at_once &= (uint8_t)~(write ? AT_ONCE_WRITE : AT_ONCE_READ);

@@ -23,9 +23,12 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LOOK_NS 1000000000u
+#define LOCK_TRIES 2000u
+#define LOCK_PAUSE_NS 500000
 
 /* ---- Opening --------------------------------------------------------------------------------------- */
 
@@ -44,15 +47,25 @@ static int file_size(int fd, uint64_t *bytes)
     return ioctl(fd, BLKGETSIZE64, bytes) < 0 ? -errno : 0;
 }
 
-/* Another process that serves this file would destroy it. The lock is of the open file description, so
- * that it goes with the last descriptor, whichever process has it. */
+/*
+ * Another process that serves this file would destroy it. The lock is of the open file description, so
+ * it goes when nobody uses that any more: not with the process, but with the last of its I/O, which
+ * io_uring may finish after the process has gone. A successor therefore waits here until its
+ * predecessor's I/O is over.
+ */
 static int lock(int fd, bool readonly)
 {
     struct flock l = { .l_type = readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+    const struct timespec pause = { 0, LOCK_PAUSE_NS };
 
-    if (fcntl(fd, F_OFD_SETLK, &l) == 0)
-        return 0;
-    return errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+    for (unsigned i = 0; i < LOCK_TRIES; i++) {
+        if (fcntl(fd, F_OFD_SETLK, &l) == 0)
+            return 0;
+        if (errno != EAGAIN && errno != EACCES)
+            return -errno;
+        nanosleep(&pause, NULL);
+    }
+    return -EBUSY;
 }
 
 /* What O_DIRECT wants of addresses and offsets. */
@@ -235,8 +248,8 @@ static void changed(struct ob_device *dev, int fd, uint32_t events)
     char buf[4096] __attribute__((aligned(8)));
 
     (void)events;
-    while (read(fd, buf, sizeof buf) > 0)
-        ;
+    for (ssize_t n; (n = read(fd, buf, sizeof buf)) > 0;)
+        ob_moved(dev, (uint64_t)n, 0);
     namespaces_look(dev);
     if (p->sizes_watched)
         unwatch(dev); /* somebody writes: not one wake-up for each time */

@@ -223,22 +223,37 @@ void queue_fetch(struct ob_device *dev)
 
 /* ---- After a death --------------------------------------------------------------------------------- */
 
-/* An entry that the dead process wrote in a step that is not valid: true if it makes sense. */
+/* A command that was executed and completed in the step that fetched it: its place is the driver's
+ * again. The tail that the dead process knew may have been undone as well. */
+static bool adopt_head(struct ob_device *dev, struct nvme_sq *sq, uint32_t head)
+{
+    if (head >= sq->entries || head == sq->head)
+        return false;
+    uint32_t fetched = (head + sq->entries - sq->head) % sq->entries;
+    uint32_t known = (sq->tail + sq->entries - sq->head) % sq->entries;
+    ob_touch(dev, sq, sizeof *sq);
+    if (fetched > known)
+        sq->tail = (uint16_t)head;
+    sq->head = (uint16_t)head;
+    return true;
+}
+
+/*
+ * An entry that the dead process wrote in a step that is not valid: true if it makes sense. The driver
+ * can write what it likes here too. It will then miss completions, and nothing worse may happen.
+ */
 static bool adopt(struct ob_device *dev, uint32_t cqid, const struct nvme_completion *e)
 {
     struct nvme *s = ob_state(dev);
 
     if (e->sqid >= QUEUES || !s->sq[e->sqid].entries || s->sq[e->sqid].cq != cqid)
         return false;
-    struct nvme_sq *sq = &s->sq[e->sqid];
     uint32_t i = slot_find(s, e->sqid, e->cid, e->status >> 1 == (SC_CID_CONFLICT | SC_DNR));
-    if (i != NO_SLOT) {
-        slot_free(dev, i);
-    } else {
-        if (e->sqhd >= sq->entries)
-            return false;
-        SET(dev, sq->head, e->sqhd);
-    }
+    if (i == NO_SLOT)
+        return adopt_head(dev, &s->sq[e->sqid], e->sqhd);
+    if (s->slot[i].stage == SLOT_WAIT)
+        return false;
+    slot_free(dev, i);
     return true;
 }
 
@@ -271,7 +286,8 @@ void queue_adopt(struct ob_device *dev)
         for (uint32_t i = 0; i < QUEUES; i++)
             if (s->cq[i].entries)
                 adopt_queue(dev, i);
-    /* What is left is executed anew, or posted. */
+    /* What is left is executed anew, or posted. (A deletion that has ended just now is in the state.) */
+    p->post.count = 0;
     for (uint32_t i = slot_next(s, 0); i < SLOTS; i = slot_next(s, i + 1)) {
         if (s->slot[i].stage == SLOT_DONE)
             ring_push(&p->post, i);

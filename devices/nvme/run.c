@@ -87,11 +87,17 @@ static void finish(struct ob_device *dev, uint32_t i, uint16_t status)
 
 /* ---- Requests -------------------------------------------------------------------------------------- */
 
-static void submit(struct private *p, struct nvme_run *run)
+static void submit(struct ob_device *dev, struct nvme_run *run)
 {
+    struct private *p = ob_private(dev);
+    const struct engine_request *r = &run->request;
+
     run->stage = RUN_BUSY;
     p->outstanding++;
     p->engine->kind->submit(p->engine, &run->request);
+    if (r->by_caller && r->result > 0)
+        ob_moved(dev, r->op == ENGINE_READ ? (uint64_t)r->result : 0,
+                 r->op == ENGINE_WRITE ? (uint64_t)r->result : 0);
 }
 
 static void go_on(struct ob_device *dev, uint32_t i)
@@ -101,7 +107,7 @@ static void go_on(struct ob_device *dev, uint32_t i)
     struct nvme_run *run = &p->run[i];
 
     if (request_next(dev, run, &s->slot[i].command))
-        submit(p, run);
+        submit(dev, run);
     else
         finish(dev, i, 0);
 }
@@ -252,7 +258,7 @@ bool run_flush_all(struct ob_device *dev)
     }
     run->request = (struct engine_request){ .op = ENGINE_SYNC, .fd = p->ns[run->range].fd };
     run->orphan = false;
-    submit(p, run);
+    submit(dev, run);
     return false;
 }
 

@@ -27,10 +27,11 @@ int effect_counts(int pid, struct effect_counts *counts)
 {
     char path[64], text[512];
 
+    /* Of the one thread: what others move (a pool that does a disk's I/O, io_uring's) is not counted. */
     if (pid)
-        snprintf(path, sizeof path, "/proc/%d/io", pid);
+        snprintf(path, sizeof path, "/proc/%d/task/%d/io", pid, pid);
     else
-        snprintf(path, sizeof path, "/proc/self/io");
+        snprintf(path, sizeof path, "/proc/thread-self/io");
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;

@@ -2,13 +2,14 @@
  * effect.h - reads and writes of which a successor knows whether they were done.
  *
  * The kernel counts the bytes that a process moved by read(2) and write(2), and its parent can read
- * the counts while the process is a zombie (/proc/PID/io, rchar and wchar). A system call that has
+ * the counts while the process is a zombie (/proc/PID/task/PID/io, rchar and wchar: of its first
+ * thread, which must be the one that is here; others may move what they like). A system call that has
  * begun runs to its end before SIGKILL acts. So if every read and write of a worker goes through
  * here, with its intent in the block first, then the counts tell of the last one how many bytes it
  * moved, even when the process died before it could store the result.
  *
- * send(2), recv(2) and what io_uring does are not counted. The counts are of the whole process: of
- * several devices in one, none can be recovered in this way.
+ * send(2), recv(2) and what io_uring does are not counted. The counts are of all devices of a process:
+ * of several in one, none can be recovered in this way.
  */
 #ifndef STATE_EFFECT_H
 #define STATE_EFFECT_H
@@ -29,7 +30,8 @@ struct effect_counts {
     uint64_t read;    /* rchar */
 };
 
-/* Reads /proc/PID/io (0: of this process, as it will stand when the call returns). 0 or -errno. */
+/* Reads the counts of a process's first thread (0: of this thread, as they will stand when the call
+ * returns). 0 or -errno. */
 int effect_counts(int pid, struct effect_counts *counts);
 
 /* To be called once in a new worker, before any effect. */

@@ -36,12 +36,14 @@ static void signalled(struct watch *w, uint32_t events)
     worker->loop.stop = true;
 }
 
-/* SIGTERM and SIGINT arrive as events; SIGPIPE is an error of the write that it belongs to. */
+/* SIGTERM and SIGINT arrive as events; SIGPIPE and SIGXFSZ are errors of the writes
+ * that they belong to. */
 static int watch_signals(struct worker *w)
 {
     sigset_t set;
 
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);

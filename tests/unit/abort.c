@@ -9,15 +9,17 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #define TRAP_FLAG 0x100
-#define MAX_RANGES 4
+#define MAX_RANGES 8
 
 static struct abort_range protected[MAX_RANGES];
 static int range_count;
 static bool armed;
+static pid_t thread; /* the one that dies; others only help it */
 static long points, die_at;
 static uint8_t *page; /* that the last store was let into */
 static greg_t string_op; /* where a repeated string operation is at work, 0: none */
@@ -25,7 +27,7 @@ static long repeats;
 
 static void point(void)
 {
-    if (armed && ++points == die_at)
+    if (armed && gettid() == thread && ++points == die_at)
         kill(getpid(), SIGKILL);
 }
 
@@ -87,7 +89,16 @@ void abort_arm(const struct abort_range *ranges, int n, long at)
     sigaction(SIGTRAP, &trap, NULL);
     points = 0;
     die_at = at;
+    thread = gettid();
     armed = true;
+    protect(PROT_READ);
+}
+
+void abort_also(struct abort_range range)
+{
+    if (range_count == MAX_RANGES)
+        abort();
+    protected[range_count++] = range;
     protect(PROT_READ);
 }
 
@@ -133,5 +144,11 @@ WRAP(ssize_t, write, (int fd, const void *buf, size_t n), fd, buf, n)
 WRAP(ssize_t, recv, (int fd, void *buf, size_t n, int flags), fd, buf, n, flags)
 WRAP(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags), fd, msg, flags)
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags), fd, msg, flags)
+WRAP(ssize_t, preadv64v2, (int fd, const struct iovec *iov, int n, off64_t at, int flags), fd, iov, n,
+     at, flags)
+WRAP(ssize_t, pwritev64v2, (int fd, const struct iovec *iov, int n, off64_t at, int flags), fd, iov, n,
+     at, flags)
+struct io_uring;
+WRAP(int, io_uring_submit, (struct io_uring *ring), ring)
 WRAP(int, setsockopt, (int fd, int level, int name, const void *value, socklen_t size), fd, level,
      name, value, size)

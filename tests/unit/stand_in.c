@@ -108,6 +108,41 @@ static void asked_to_stop(struct watch *w, uint32_t events)
     *(bool *)(void *)(w + 1) = true;
 }
 
+/* ---- Where it may die ------------------------------------------------------------------------------ */
+
+static struct stand_in *working;
+static long die_at;
+
+/* All of the block but input and output, whose bytes count by what is said of them elsewhere. */
+static void arm(const struct block *b)
+{
+    uint8_t *start = (uint8_t *)b->h, *end = start + b->h->size;
+    uint8_t *input = block_part(b, SHARED_INPUT), *regions = block_part(b, SHARED_REGIONS);
+    struct abort_range ranges[] = { { start, (size_t)(input - start) },
+                                    { regions, (size_t)(end - regions) } };
+    abort_arm(ranges, 2, die_at);
+}
+
+static void arm_guest(struct ob_device *dev)
+{
+    for (unsigned i = 0; i < working->guest_count; i++) {
+        struct memory_piece piece;
+        if (memory_translate(dev->memory, working->guest[i].address, working->guest[i].size,
+                             MEMORY_WRITE, &piece, 1) == 1)
+            abort_also((struct abort_range){ piece.base, working->guest[i].size });
+    }
+}
+
+/* The first that a successor does with the block; and the first after its memory is there. */
+bool __real_step_recover(struct block *b);
+bool __wrap_step_recover(struct block *b);
+bool __wrap_step_recover(struct block *b)
+{
+    if (working->recovery)
+        arm(b);
+    return __real_step_recover(b);
+}
+
 static void work(struct stand_in *s, long at)
 {
     static const struct server_keeping keeping = { put, drop, get, next, send_through, NULL };
@@ -119,6 +154,8 @@ static void work(struct stand_in *s, long at)
     struct served served;
     int block = ask(GET, STAND_IN_BLOCK, -1, &block) < 0 ? -1 : block;
 
+    working = s;
+    die_at = at;
     signal(SIGPIPE, SIG_IGN);
     if (loop_open(&loop) < 0)
         fatal("worker: loop");
@@ -140,11 +177,9 @@ static void work(struct stand_in *s, long at)
     stop.watch = (struct watch){ stop_event, asked_to_stop };
     watch_control(loop.epoll, EPOLL_CTL_ADD, &stop.watch, EPOLLIN);
 
-    uint8_t *start = (uint8_t *)dev->block.h, *end = start + dev->block.h->size;
-    uint8_t *input = dev->input, *regions = (uint8_t *)dev->regions;
-    struct abort_range ranges[] = { { start, (size_t)(input - start) },
-                                    { regions, (size_t)(end - regions) } };
-    abort_arm(ranges, 2, at);
+    if (is_new || !s->recovery)
+        arm(&dev->block);
+    arm_guest(dev);
     server_resume(dev);
     while (!stop.stop)
         loop_turn(&loop, UINT64_MAX);
@@ -300,6 +335,9 @@ static int copy_held(const struct held *h)
 void stand_in_copy(struct stand_in *to, const struct stand_in *from)
 {
     stand_in_new(to, from->plugin, from->options, from->option_count);
+    to->recovery = from->recovery;
+    memcpy(to->guest, from->guest, sizeof to->guest);
+    to->guest_count = from->guest_count;
     for (int i = 0; i < from->held_count; i++)
         if (from->held[i].name != KEEP_CONNECTION)
             hold(to, from->held[i].name, copy_held(&from->held[i]));
@@ -345,6 +383,12 @@ static int bury(struct stand_in *s)
     return status;
 }
 
+static void expect_killed(int status)
+{
+    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
+        fatal("stand-in: the worker died of something else");
+}
+
 size_t stand_in_run(struct stand_in *s, uint8_t *buf, size_t have, size_t bytes, bool *alive,
                     void (*on_bytes)(struct stand_in *s, const uint8_t *buf, size_t n))
 {
@@ -366,12 +410,31 @@ size_t stand_in_run(struct stand_in *s, uint8_t *buf, size_t have, size_t bytes,
         if (p[1].revents)
             *alive = serve(s, &points);
     }
-    if (!*alive) {
-        int status = bury(s);
-        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
-            fatal("stand-in: the worker died of something else");
-    }
+    if (!*alive)
+        expect_killed(bury(s));
     return have;
+}
+
+bool stand_in_until(struct stand_in *s, bool (*done)(void *ctx), void *ctx)
+{
+    struct pollfd p[64];
+    long points;
+
+    while (!done(ctx)) {
+        nfds_t n = 2;
+        p[0] = (struct pollfd){ s->control, POLLIN, 0 };
+        p[1] = (struct pollfd){ s->client, POLLIN, 0 };
+        for (int i = 0; i < s->held_count && n < 64; i++)
+            if ((s->held[i].name & 0xf0000000u) == KEEP_IRQ)
+                p[n++] = (struct pollfd){ s->held[i].fd, POLLIN, 0 };
+        if (poll(p, n, 20000) <= 0)
+            fatal("stand-in: the worker says nothing");
+        if (p[0].revents && !serve(s, &points)) {
+            expect_killed(bury(s));
+            return false;
+        }
+    }
+    return true;
 }
 
 long stand_in_stop(struct stand_in *s)

@@ -24,6 +24,12 @@ struct stand_in {
         int fd;
     } held[64];
     int held_count;
+    bool recovery; /* a successor may die already while it takes over */
+    struct stand_in_range {
+        uint64_t address;
+        size_t size;
+    } guest[4]; /* guest memory, page aligned, whose stores are points too */
+    unsigned guest_count;
     uint64_t sent_which; /* the last message with descriptors that was sent for a worker... */
     int sent_answer;     /* ...and what came of it */
 };
@@ -45,6 +51,10 @@ void stand_in_start(struct stand_in *s, long at);
  * called after each arrival. */
 size_t stand_in_run(struct stand_in *s, uint8_t *buf, size_t have, size_t bytes, bool *alive,
                     void (*on_bytes)(struct stand_in *s, const uint8_t *buf, size_t n));
+
+/* Serves the worker's requests until done(ctx), which is asked after each that it did to the outside, or
+ * it has died. False: it has died. */
+bool stand_in_until(struct stand_in *s, bool (*done)(void *ctx), void *ctx);
 
 /* Lets the worker finish what it can and end, and tells how many points there were. Without a worker
  * -1. */

@@ -8,6 +8,7 @@
  * must come exactly once, byte for byte; state and memory must be as expected; an interrupt may come
  * once too often, but not be lost.
  */
+#include "say.h"
 #include "stand_in.h"
 
 #include <setjmp.h>
@@ -133,80 +134,6 @@ static struct ob_plugin plugin = {
 #define UNMAPPED 0x80000u /* and without */
 #define GUEST_SIZE 0x4000u
 
-static struct vfio_user_header header(uint16_t command, size_t body)
-{
-    return (struct vfio_user_header){ .id = command, .command = command,
-                                      .size = (uint32_t)(sizeof(struct vfio_user_header) + body) };
-}
-
-static void send_message(int sock, struct vfio_user_header h, const void *fixed, size_t fixed_size,
-                         const void *data, size_t data_size, const int *fds, unsigned nfds)
-{
-    uint8_t bytes[1024];
-    memcpy(bytes, &h, sizeof h);
-    memcpy(bytes + sizeof h, fixed, fixed_size);
-    if (data_size)
-        memcpy(bytes + sizeof h + fixed_size, data, data_size);
-    struct iovec iov = { bytes, sizeof h + fixed_size + data_size };
-    assert_int_equal(wire_send(sock, &iov, 1, fds, nfds), iov.iov_len);
-}
-
-static void say_version(int sock)
-{
-    static const char text[] = "\0\0\1\0{\"capabilities\":{\"max_msg_fds\":8}}";
-    send_message(sock, header(VFIO_USER_VERSION, sizeof text), text, sizeof text, NULL, 0, NULL, 0);
-}
-
-static void say_write(int sock, uint32_t region, uint64_t at, uint64_t v, uint32_t n, bool post)
-{
-    struct vfio_user_region_access a = { at, region, n };
-    struct vfio_user_header h = header(VFIO_USER_REGION_WRITE, sizeof a + n);
-    h.flags |= post ? VFIO_USER_FLAG_NO_REPLY : 0;
-    send_message(sock, h, &a, sizeof a, &v, n, NULL, 0);
-}
-
-static void say_read(int sock, uint32_t region, uint64_t at, uint32_t n)
-{
-    struct vfio_user_region_access a = { at, region, n };
-    send_message(sock, header(VFIO_USER_REGION_READ, sizeof a), &a, sizeof a, NULL, 0, NULL, 0);
-}
-
-static void say_map(int sock, uint64_t address, uint64_t size, int fd)
-{
-    struct vfio_user_dma_map m = { sizeof m, 3, 0, address, size };
-    send_message(sock, header(VFIO_USER_DMA_MAP, sizeof m), &m, sizeof m, NULL, 0, &fd, fd >= 0);
-}
-
-static void say_unmap(int sock, uint32_t flags, uint64_t address, uint64_t size)
-{
-    struct vfio_user_dma_unmap m = { sizeof m, flags, address, size };
-    send_message(sock, header(VFIO_USER_DMA_UNMAP, sizeof m), &m, sizeof m, NULL, 0, NULL, 0);
-}
-
-static void say_irqs(int sock, uint32_t flags, uint32_t index, uint32_t start, uint32_t count,
-                     const void *data, size_t n, const int *fds, unsigned nfds)
-{
-    struct vfio_irq_set set = { .argsz = (uint32_t)(sizeof set + n), .flags = flags, .index = index,
-                                .start = start, .count = count };
-    send_message(sock, header(VFIO_USER_DEVICE_SET_IRQS, sizeof set + n), &set, sizeof set, data, n,
-                 fds, nfds);
-}
-
-static void say_region_info(int sock, uint32_t index)
-{
-    struct vfio_region_info info = { .argsz = 256, .index = index };
-    send_message(sock, header(VFIO_USER_DEVICE_GET_REGION_INFO, sizeof info), &info, sizeof info, NULL,
-                 0, NULL, 0);
-}
-
-/* The end of each scenario: nothing but its reply is expected of it. */
-static void say_fence(int sock)
-{
-    struct vfio_user_device_info info = { .argsz = sizeof info };
-    send_message(sock, header(VFIO_USER_DEVICE_GET_INFO, sizeof info), &info, sizeof info, NULL, 0,
-                 NULL, 0);
-}
-
 static int new_memory(void)
 {
     int fd = memfd_create("guest", MFD_CLOEXEC);
@@ -215,8 +142,6 @@ static int new_memory(void)
         assert_int_equal(pwrite(fd, &i, 4, i), 4);
     return fd;
 }
-
-#define TRIGGER (VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER)
 
 /* ---- Scenarios --------------------------------------------------------------------------------------- */
 
@@ -237,7 +162,7 @@ static void do_region_info_fd(int s) { say_region_info(s, 1); }
 static void do_irq_info(int s)
 {
     struct vfio_irq_info info = { .argsz = sizeof info, .index = 1 };
-    send_message(s, header(VFIO_USER_DEVICE_GET_IRQ_INFO, sizeof info), &info, sizeof info, NULL, 0,
+    say(s, say_header(VFIO_USER_DEVICE_GET_IRQ_INFO, sizeof info), &info, sizeof info, NULL, 0,
                  NULL, 0);
 }
 static void do_set_irqs(int s)
@@ -276,7 +201,7 @@ static void do_write_multi(int s)
     struct vfio_user_write w[3] = { { 0, 0, 4, { 1, 2, 3, 4 } },
                                     { 16, 0, 8, { 5 } },
                                     { MESSAGE, 0, 8, { 1 } } };
-    send_message(s, header(VFIO_USER_REGION_WRITE_MULTI, sizeof m + sizeof w), &m, sizeof m, w,
+    say(s, say_header(VFIO_USER_REGION_WRITE_MULTI, sizeof m + sizeof w), &m, sizeof m, w,
                  sizeof w, NULL, 0);
 }
 /* Two writes to the backend in one message, and a bad one between them. */
@@ -284,7 +209,7 @@ static void do_write_multi_out(int s)
 {
     struct vfio_user_write_multi m = { 3 };
     struct vfio_user_write w[3] = { { OUT, 0, 3, "one" }, { FAIL, 0, 8, { 1 } }, { OUT, 0, 5, "three" } };
-    send_message(s, header(VFIO_USER_REGION_WRITE_MULTI, sizeof m + sizeof w), &m, sizeof m, w,
+    say(s, say_header(VFIO_USER_REGION_WRITE_MULTI, sizeof m + sizeof w), &m, sizeof m, w,
                  sizeof w, NULL, 0);
 }
 static void do_intx(int s) { say_write(s, 0, INTX, 1, 8, false); }
@@ -301,7 +226,7 @@ static void do_in(int s)
 }
 static void do_reset(int s)
 {
-    send_message(s, header(VFIO_USER_DEVICE_RESET, 0), NULL, 0, NULL, 0, NULL, 0);
+    say(s, say_header(VFIO_USER_DEVICE_RESET, 0), NULL, 0, NULL, 0, NULL, 0);
 }
 static void do_pipeline(int s)
 {
@@ -314,7 +239,7 @@ static void do_pipeline(int s)
 }
 static void do_unserved(int s)
 {
-    send_message(s, header(VFIO_USER_MIG_DATA_READ, 8), "\10\0\0\0\0\0\0", 8, NULL, 0, NULL, 0);
+    say(s, say_header(VFIO_USER_MIG_DATA_READ, 8), "\10\0\0\0\0\0\0", 8, NULL, 0, NULL, 0);
 }
 
 struct scenario {
@@ -389,7 +314,7 @@ static void answer_dma(struct stand_in *s, const uint8_t *buf, size_t n)
         memset(data, 0x5a, sizeof data);
         h.flags = VFIO_USER_FLAG_TYPE_REPLY;
         h.size += (uint32_t)a.count;
-        send_message(s->client, h, &a, sizeof a, data, a.count, NULL, 0);
+        say(s->client, h, &a, sizeof a, data, a.count, NULL, 0);
         answered = true;
     }
 }
