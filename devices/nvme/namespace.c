@@ -117,7 +117,11 @@ static int open_file(struct ob_device *dev, struct nvme_namespace *ns, const cha
 
     ns->hash = hash(0xcbf29ce484222325u, real ? real : path);
     free(real);
-    ns->fd = open(path, (p->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | (direct ? O_DIRECT : 0));
+    /* Not to wait for the other end of a pipe; later the flag would have a meaning for io_uring. */
+    int flags = (p->readonly ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0);
+    ns->fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
+    if (ns->fd >= 0 && fcntl(ns->fd, F_SETFL, flags) < 0)
+        return wrong(dev, path, -errno);
     if (ns->fd < 0 && errno == EINVAL && direct) {
         ob_error(dev, "%s: this file system has no direct I/O (direct=off)", path);
         return -EINVAL;

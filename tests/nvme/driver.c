@@ -45,6 +45,8 @@ static uint64_t now_ns(void)
 
 /* ---- A served disk ------------------------------------------------------------------------------- */
 
+void (*disk_child)(void);
+
 void disk_serve_again(struct disk *disk, const char *const *args)
 {
     const char *program = getenv("OUTBOARD"), *argv[32];
@@ -70,6 +72,8 @@ void disk_serve_again(struct disk *disk, const char *const *args)
     if (disk->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(ready[0]);
+        if (disk_child)
+            disk_child();
         execv(argv[0], (char **)(uintptr_t)argv);
         die(argv[0], errno);
     }
