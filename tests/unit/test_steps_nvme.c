@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define QUEUE 128u /* entries of queue 1 */
-#define ENOUGH 100 /* deaths of one scenario */
+#define ENOUGH 60 /* deaths of one scenario */
 #define SHORT 5u   /* and of queue 2 */
 
 /* ---- Scripts ---------------------------------------------------------------------------------------- */
@@ -408,7 +408,7 @@ static const struct scenario scenarios[] = {
     { "read", do_read, READY, true },
     { "write", do_write, READY, true },
     { "write, FUA", do_write_fua, READY, false },
-    { "flush", do_flush, READY, true },
+    { "flush", do_flush, READY, false },
     { "write zeroes", do_zeroes, READY, false },
     { "compare", do_compare, READY, false },
     { "copy", do_copy, READY, false },
