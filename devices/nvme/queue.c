@@ -257,17 +257,21 @@ static bool adopt(struct ob_device *dev, uint32_t cqid, const struct nvme_comple
     return true;
 }
 
+/* The phase alone says what is there: of the driver's head, which comes from memory, the dead process may
+ * have known more than the state says. */
 static void adopt_queue(struct ob_device *dev, uint32_t cqid)
 {
     struct nvme *s = ob_state(dev);
     struct nvme_cq *cq = &s->cq[cqid];
     struct nvme_completion e;
 
-    while (!cq_full(cq)) {
+    for (uint32_t n = 1; n < cq->entries; n++) {
         if (ob_memory_read(dev, cq->address + cq->tail * sizeof e, &e, sizeof e) < 0 ||
             (e.status & 1) != cq->phase || !adopt(dev, cqid, &e))
             return;
         ob_touch(dev, cq, sizeof *cq);
+        if (cq_full(cq))
+            cq->head = (uint16_t)(cq->head + 1u == cq->entries ? 0 : cq->head + 1);
         if (++cq->tail == cq->entries) {
             cq->tail = 0;
             cq->phase ^= 1;

@@ -7,6 +7,8 @@
 #include "engine.h"
 #include "nvme.h"
 
+#include <sched.h>
+
 void work_soon(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
@@ -20,7 +22,12 @@ bool work_pending(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
 
-    return p->again || run_has_results(dev) || doorbell_moved(dev);
+    if (p->again || run_has_results(dev) || doorbell_moved(dev))
+        return true;
+    /* The threads that io_uring or we have may need this very core. */
+    if (p->outstanding)
+        sched_yield();
+    return false;
 }
 
 static void add_counters(struct ob_device *dev)
