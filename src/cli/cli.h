@@ -6,6 +6,7 @@
 #ifndef CLI_H
 #define CLI_H
 
+int cli_check(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_serve(int argc, char **argv);

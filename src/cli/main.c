@@ -13,6 +13,7 @@ static const struct {
 } commands[] = {
     { "serve", cli_serve, "serve a device to a VMM or any other client" },
     { "inspect", cli_inspect, "show what a server offers" },
+    { "check", cli_check, "check that a server, or a client, does what the specification says" },
     { "run", cli_run, "run a virtual machine with its devices" },
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
