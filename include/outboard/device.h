@@ -89,6 +89,17 @@ struct ob_bar {
     unsigned areas_count;
 };
 
+/*
+ * A region that PCI does not know, for clients that know the device: they find it by its type (VFIO's
+ * VFIO_REGION_INFO_CAP_TYPE). It has no BAR, so guests do not see it; kind and prefetchable mean
+ * nothing, and the size can be any.
+ */
+struct ob_typed_region {
+    uint32_t type;    /* VFIO_REGION_TYPE_PCI_VENDOR_TYPE | vendor, or a type of <linux/vfio.h> */
+    uint32_t subtype; /* the type's own */
+    struct ob_bar region;
+};
+
 /* A vendor-specific capability (PCI 3.0, 6.7): the bytes after id, next and length. Read only. */
 struct ob_vendor_capability {
     const void *data;
@@ -167,6 +178,8 @@ struct ob_plugin {
 
     struct ob_pci pci;
     struct ob_bar bar[6];
+    const struct ob_typed_region *regions; /* VFIO indexes 9 and up; at most 16 */
+    unsigned regions_count;
     struct ob_irqs irq;
     struct ob_state_info state;
     size_t private_size;
@@ -232,8 +245,9 @@ int ob_parse_bool(const char *text, bool *value);
 void ob_error(struct ob_device *dev, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void ob_debug(struct ob_device *dev, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Memory of BAR `bar` where it has areas: a pointer to the region's start, of which only the areas
- * may be used. The client writes to it whenever it likes: copy first, then check the copy. */
+/* Memory of BAR `bar` (or of the typed region with VFIO index `bar`) where it has areas: a pointer to the
+ * region's start, of which only the areas may be used. The client writes to it whenever it likes: copy
+ * first, then check the copy. */
 void *ob_bar_memory(struct ob_device *dev, unsigned bar);
 
 /*

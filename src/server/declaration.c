@@ -2,7 +2,7 @@
  * declaration.c - is a plugin's declaration one that can be served?
  */
 #include "server/declaration.h"
-#include "server/shared.h"
+#include "server/device.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,9 +18,44 @@ static bool power_of_two(uint64_t n)
     return n && (n & (n - 1)) == 0;
 }
 
+/* What clients may map of a region, which `name` tells apart. */
+static int check_areas(const struct ob_bar *bar, const char *name, char *why, size_t space)
+{
+    for (unsigned a = 0; a < bar->areas_count; a++) {
+        const struct ob_area *area = &bar->areas[a];
+        if (area->offset % 4096 || area->size % 4096 || !area->size || area->size > bar->size ||
+            area->offset > bar->size - area->size || bar->kind == OB_BAR_IO)
+            FAIL("%s: area %u must be whole pages inside a memory BAR", name, a);
+    }
+    for (unsigned a = 1; a < bar->areas_count; a++)
+        if (bar->areas[a].offset < bar->areas[a - 1].offset + bar->areas[a - 1].size)
+            FAIL("%s: areas must be in order, and apart", name);
+    if (bar->areas_count > 64)
+        FAIL("%s: more than 64 areas", name);
+    return 0;
+}
+
+static int check_regions(const struct ob_plugin *p, char *why, size_t space)
+{
+    char name[32];
+
+    if (p->regions_count > REGIONS_TYPED_MAX)
+        FAIL("at most %u typed regions", REGIONS_TYPED_MAX);
+    for (unsigned i = 0; i < p->regions_count; i++) {
+        const struct ob_bar *r = &p->regions[i].region;
+        snprintf(name, sizeof name, "typed region %u", i);
+        if (!r->size || r->size > INT64_MAX || r->kind == OB_BAR_IO)
+            FAIL("%s: must have a size, and not be of I/O ports", name);
+        if (check_areas(r, name, why, space) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int check_bar(const struct ob_plugin *p, int i, char *why, size_t space)
 {
     const struct ob_bar *bar = &p->bar[i];
+    char name[16];
 
     if (!bar->size)
         return 0;
@@ -30,18 +65,8 @@ static int check_bar(const struct ob_plugin *p, int i, char *why, size_t space)
         FAIL("BAR %d: too large for its kind", i);
     if (bar->kind == OB_BAR_MEM64 && (i == 5 || p->bar[i + 1].size))
         FAIL("BAR %d: a 64-bit BAR takes the next one as well", i);
-    for (unsigned a = 0; a < bar->areas_count; a++) {
-        const struct ob_area *area = &bar->areas[a];
-        if (area->offset % 4096 || area->size % 4096 || !area->size || area->size > bar->size ||
-            area->offset > bar->size - area->size || bar->kind == OB_BAR_IO)
-            FAIL("BAR %d: area %u must be whole pages inside a memory BAR", i, a);
-    }
-    for (unsigned a = 1; a < bar->areas_count; a++)
-        if (bar->areas[a].offset < bar->areas[a - 1].offset + bar->areas[a - 1].size)
-            FAIL("BAR %d: areas must be in order, and apart", i);
-    if (bar->areas_count > 64)
-        FAIL("BAR %d: more than 64 areas", i);
-    return 0;
+    snprintf(name, sizeof name, "BAR %d", i);
+    return check_areas(bar, name, why, space);
 }
 
 /* A client that maps these would change them unseen. */
@@ -109,7 +134,8 @@ int declaration_check(const struct ob_plugin *p, char *why, size_t space)
     for (int i = 0; i < 6; i++)
         if (check_bar(p, i, why, space) < 0)
             return -1;
-    if (check_irqs(p, why, space) < 0 || check_options(p, why, space) < 0)
+    if (check_regions(p, why, space) < 0 || check_irqs(p, why, space) < 0 ||
+        check_options(p, why, space) < 0)
         return -1;
     return check_state(p, why, space);
 }

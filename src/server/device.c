@@ -7,13 +7,12 @@
 #include "server/dma.h"
 #include "server/irq.h"
 #include "server/log.h"
+#include "server/region_table.h"
 #include "server/reset.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 void *ob_state(struct ob_device *dev)
@@ -30,11 +29,6 @@ void ob_touch(struct ob_device *dev, void *p, size_t n)
 {
     if (dev->plugin->state.touched)
         server_touch(dev, p, n);
-}
-
-void *ob_bar_memory(struct ob_device *dev, unsigned bar)
-{
-    return bar < 6 ? dev->bar_memory[bar] : NULL;
 }
 
 /* ---- The block ------------------------------------------------------------------------------------ */
@@ -66,58 +60,14 @@ static int open_block(struct ob_device *dev, int block_fd)
     return 0;
 }
 
-/* ---- Shared memory of BARs ------------------------------------------------------------------------ */
-
-/* Sealed, so that a client cannot pull the memory away under us. */
-static int make_bar_file(const struct ob_bar *bar)
-{
-    int fd = memfd_create("outboard-bar", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0)
-        return -errno;
-    if (ftruncate(fd, (off_t)bar->size) < 0 ||
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
-        int ret = -errno;
-        close(fd);
-        return ret;
-    }
-    return fd;
-}
-
-static int open_bar(struct ob_device *dev, unsigned i, bool inherited)
-{
-    const struct ob_bar *bar = &dev->plugin->bar[i];
-    int fd = inherited ? dev->keeping->get(dev->keeping->ctx, KEEP_BAR | i) : make_bar_file(bar);
-
-    if (fd < 0)
-        return fd;
-    void *p = mmap(NULL, bar->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-    if (p == MAP_FAILED) {
-        int ret = -errno;
-        close(fd);
-        return ret;
-    }
-    dev->bar_fd[i] = fd;
-    dev->bar_memory[i] = p;
-    return inherited || !dev->keeping ? 0 : dev->keeping->put(dev->keeping->ctx, KEEP_BAR | i, fd);
-}
-
-static int open_bars(struct ob_device *dev, bool inherited)
-{
-    for (unsigned i = 0; i < 6; i++) {
-        int ret = dev->plugin->bar[i].areas_count ? open_bar(dev, i, inherited) : 0;
-        if (ret < 0)
-            return ret;
-    }
-    return 0;
-}
-
 /* ---- Beginning ------------------------------------------------------------------------------------ */
 
 static int allocate(struct ob_device *dev)
 {
     if (dev->plugin->private_size && !(dev->private = calloc(1, dev->plugin->private_size)))
         return -ENOMEM;
-    if (!(dev->pins = calloc(WIRE_MAX_DMA_MAPS, sizeof *dev->pins)))
+    if (!(dev->pins = calloc(WIRE_MAX_DMA_MAPS, sizeof *dev->pins)) ||
+        !(dev->files_gone = calloc(WIRE_MAX_DMA_MAPS + 1, sizeof *dev->files_gone)))
         return -ENOMEM;
     if (ids_init(&dev->region_ids, WIRE_MAX_DMA_MAPS) < 0 ||
         ids_init(&dev->file_ids, WIRE_MAX_DMA_MAPS + 1) < 0)
@@ -199,7 +149,7 @@ static int begin(struct ob_device *dev, int block_fd, const struct effect_counts
     if (dev->plugin->open && (ret = dev->plugin->open(dev)) < 0)
         return ret;
     dev->opened = true;
-    if ((ret = open_block(dev, block_fd)) == 0 && (ret = open_bars(dev, inherited)) == 0)
+    if ((ret = open_block(dev, block_fd)) == 0 && (ret = region_table_open(dev, inherited)) == 0)
         ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
     if (ret == 0)
         ret = effect_start(&dev->block);
@@ -229,8 +179,7 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
     snprintf(dev->name, sizeof dev->name, "%s", name);
     for (unsigned i = 0; i < IRQ_COUNT; i++)
         dev->irq_fd[i] = -1;
-    for (unsigned i = 0; i < 6; i++)
-        dev->bar_fd[i] = -1;
+    region_table_describe(dev);
 
     if (begin(dev, block_fd, dead) < 0) {
         server_device_free(dev);
@@ -263,12 +212,7 @@ static void close_all(struct ob_device *dev)
             close(dev->irq_fd[i]);
     if (dev->intx_mask_fd >= 0)
         close(dev->intx_mask_fd);
-    for (unsigned i = 0; i < 6; i++) {
-        if (dev->bar_memory[i])
-            munmap(dev->bar_memory[i], dev->plugin->bar[i].size);
-        if (dev->bar_fd[i] >= 0)
-            close(dev->bar_fd[i]);
-    }
+    region_table_close(dev);
 }
 
 void server_device_free(struct ob_device *dev)
@@ -285,6 +229,7 @@ void server_device_free(struct ob_device *dev)
     free(dev->file_ids.free);
     free(dev->config_mask);
     free(dev->pins);
+    free(dev->files_gone);
     free(dev->private);
     free(dev);
 }

@@ -29,7 +29,7 @@
 #define KEEP_CONNECTION 0x10000000u
 #define KEEP_FILE 0x20000000u     /* | number of a file of guest memory */
 #define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or IRQ_COUNT + 0, 1: INTx mask, unmask */
-#define KEEP_BAR 0x40000000u      /* | number of the BAR */
+#define KEEP_BAR 0x40000000u      /* | index of the region */
 struct server_keeping {
     int (*put)(void *ctx, uint32_t name, int fd);
     void (*drop)(void *ctx, uint32_t name);
@@ -40,6 +40,16 @@ struct server_keeping {
     ssize_t (*send)(void *ctx, uint64_t which, const void *bytes, size_t n, const int *fds, unsigned nfds);
     void *ctx;
 };
+
+/* A region of the device by its VFIO index, other than config space. */
+struct region {
+    const struct ob_bar *bar;          /* what it is, NULL: there is none */
+    const struct ob_typed_region *type; /* of one that is no BAR */
+    int fd;          /* memory file behind its areas, -1: it has none */
+    uint8_t *memory; /* the same, mapped */
+};
+#define REGIONS_TYPED_MAX 16u
+#define REGIONS_MAX (VFIO_PCI_NUM_REGIONS + REGIONS_TYPED_MAX)
 
 struct option_value {
     const char *key;
@@ -83,8 +93,8 @@ struct ob_device {
     int irq_fd[IRQ_COUNT];    /* eventfds to signal, -1: none */
     int intx_mask_fd;
     struct watch intx_unmask;
-    int bar_fd[6];
-    uint8_t *bar_memory[6];
+    struct region region[REGIONS_MAX];
+    uint32_t region_count; /* indexes from 0 on that a client may ask for */
 
     struct watch connection; /* fd -1: no client */
     struct wire_fds fds;     /* that came with a message which has not been run */
@@ -93,7 +103,8 @@ struct ob_device {
     bool unlooked;           /* the socket may hold more than was looked at */
     bool output_blocked;
     bool irqs_changed;       /* this step changed what the client set up for interrupts */
-    bool drop_files;         /* this step unmapped the last region of some file */
+    uint32_t *files_gone;    /* numbers of files whose last region this step unmapped... */
+    uint32_t files_gone_count; /* ...to be dropped from keeping when it is valid */
     bool opened;             /* the plugin's open() succeeded */
     bool watches_dead;       /* some watch waits to be collected */
     bool dma_more;           /* transfers wait for the next turn of the loop */

@@ -13,7 +13,7 @@ int dma_unmap(struct ob_device *dev, const struct wire_message *m, struct reply 
 /* All regions go, as when the client has gone. Inside a step. */
 void dma_unmap_all(struct ob_device *dev);
 
-/* After a step that unmapped: files that no region uses any more need not be kept. */
+/* After a step: files that no region uses any more since then need not be kept. */
 void dma_drop_files(struct ob_device *dev);
 
 /* For a successor: maps again what the table holds, with descriptors out of keeping. 0 or -errno. */

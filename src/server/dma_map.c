@@ -85,27 +85,36 @@ int dma_map(struct ob_device *dev, const struct wire_message *m, struct wire_fds
     return ret;
 }
 
+/* The file may be put back into the table by undoing this step: what keeps it stays until the end. */
+static void file_is_gone(struct ob_device *dev, uint32_t file)
+{
+    if (dev->keeping)
+        dev->files_gone[dev->files_gone_count++] = file;
+}
+
 void dma_unmap_all(struct ob_device *dev)
 {
     size_t size = dev->session->regions_end * sizeof *dev->regions;
 
+    for (uint32_t i = 0; i < dev->file_ids.next; i++)
+        if (memory_file_fd(dev->memory, i) >= 0)
+            file_is_gone(dev, i);
     server_touch(dev, dev->regions, size);
     memset(dev->regions, 0, size);
     SET(dev, dev->session->regions, 0);
     SET(dev, dev->session->regions_end, 0);
     memory_unmap_all(dev->memory);
     ids_reset(&dev->region_ids);
-    dev->drop_files = true;
+    ids_reset(&dev->file_ids);
 }
 
-/* Numbers of a region that has gone and, if it was the last one of its file, of that: they may be
- * used again at once, while what keeps the file is dropped after the step. */
+/* Numbers of a region that has gone and, if it was the last one of its file, of that. */
 static void give_back(struct ob_device *dev, uint32_t id, uint32_t file_gone)
 {
     ids_give(&dev->region_ids, id);
     if (file_gone != MEMORY_NO_FILE) {
         ids_give(&dev->file_ids, file_gone);
-        dev->drop_files = true;
+        file_is_gone(dev, file_gone);
     }
 }
 
@@ -197,12 +206,8 @@ int dma_unmap(struct ob_device *dev, const struct wire_message *m, struct reply 
 
 void dma_drop_files(struct ob_device *dev)
 {
-    for (uint32_t i = 0; dev->keeping && i < dev->file_ids.next; i++)
-        if (memory_file_fd(dev->memory, i) < 0)
-            dev->keeping->drop(dev->keeping->ctx, KEEP_FILE | i);
-    if (memory_count(dev->memory) == 0)
-        ids_reset(&dev->file_ids);
-    dev->drop_files = false;
+    while (dev->files_gone_count)
+        dev->keeping->drop(dev->keeping->ctx, KEEP_FILE | dev->files_gone[--dev->files_gone_count]);
 }
 
 static int recover_region(struct ob_device *dev, uint32_t id, const struct memory_region *r)

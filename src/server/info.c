@@ -44,32 +44,57 @@ int info_device(struct ob_device *dev, const struct wire_message *m, struct repl
     struct vfio_user_device_info info = {
         .argsz = sizeof info,
         .flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET,
-        .num_regions = REGION_COUNT,
+        .num_regions = dev->region_count,
         .num_irqs = VFIO_PCI_NUM_IRQS,
     };
-    (void)dev;
     (void)m;
     memcpy(reply->body, &info, sizeof info);
     reply->size = sizeof info;
     return 0;
 }
 
-/* The sparse mmap capability behind the fixed part. Its size. */
-static size_t sparse_mmap(const struct ob_bar *bar, uint8_t *at)
-{
-    struct vfio_region_info_cap_sparse_mmap cap = {
-        .header = { .id = VFIO_REGION_INFO_CAP_SPARSE_MMAP, .version = 1 },
-        .nr_areas = bar->areas_count,
-    };
-    struct vfio_region_sparse_mmap_area area;
+/* ---- Capabilities of a region, behind the fixed part of the reply ------------------------------ */
 
-    memcpy(at, &cap, sizeof cap);
+struct capabilities {
+    uint8_t *body;  /* of the reply */
+    uint32_t size;  /* so far, the fixed part included */
+    void *next;     /* where the offset of the next one goes; perhaps unaligned */
+};
+
+/* Room for one more, which begins with this header. */
+static uint8_t *add_capability(struct capabilities *c, uint16_t id, uint32_t size)
+{
+    uint8_t *at = c->body + c->size;
+    struct vfio_info_cap_header header = { .id = id, .version = 1 };
+
+    memcpy(c->next, &c->size, sizeof c->size);
+    memset(at, 0, size);
+    memcpy(at, &header, sizeof header);
+    c->next = at + offsetof(struct vfio_info_cap_header, next);
+    c->size += size;
+    return at + sizeof header;
+}
+
+static void sparse_mmap(struct capabilities *c, const struct ob_bar *bar)
+{
+    struct vfio_region_sparse_mmap_area area;
+    uint32_t size = (uint32_t)(sizeof(struct vfio_region_info_cap_sparse_mmap) +
+                               bar->areas_count * sizeof area);
+    uint8_t *at = add_capability(c, VFIO_REGION_INFO_CAP_SPARSE_MMAP, size);
+
+    memcpy(at, &bar->areas_count, sizeof bar->areas_count);
     for (unsigned i = 0; i < bar->areas_count; i++) {
         area.offset = bar->areas[i].offset;
         area.size = bar->areas[i].size;
-        memcpy(at + sizeof cap + i * sizeof area, &area, sizeof area);
+        memcpy(at + 8 + i * sizeof area, &area, sizeof area);
     }
-    return sizeof cap + bar->areas_count * sizeof area;
+}
+
+static void typed(struct capabilities *c, const struct ob_typed_region *type)
+{
+    const uint32_t words[2] = { type->type, type->subtype };
+    memcpy(add_capability(c, VFIO_REGION_INFO_CAP_TYPE, sizeof(struct vfio_region_info_cap_type)),
+           words, sizeof words);
 }
 
 static bool mapped_whole(const struct ob_bar *bar)
@@ -80,28 +105,31 @@ static bool mapped_whole(const struct ob_bar *bar)
 int info_region(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
 {
     struct vfio_region_info info = { .index = m->region_info.index };
+    struct capabilities caps = { reply->body, sizeof info, &info.cap_offset };
     uint32_t room = m->region_info.argsz;
-    size_t size = sizeof info;
 
-    if (info.index >= REGION_COUNT)
+    if (info.index >= dev->region_count)
         return -EINVAL;
+    const struct region *r = &dev->region[info.index];
     info.size = region_size(dev, info.index);
     if (info.size)
         info.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
-    if (info.index < 6 && dev->plugin->bar[info.index].areas_count) {
-        const struct ob_bar *bar = &dev->plugin->bar[info.index];
+    if (r->fd >= 0) {
         info.flags |= VFIO_REGION_INFO_FLAG_MMAP;
-        if (!mapped_whole(bar)) {
-            info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
-            size += sparse_mmap(bar, reply->body + size);
-            /* One without the room gets no offset that it could not follow. */
-            info.cap_offset = size <= room ? sizeof info : 0;
-        }
-        reply->fds_what = 1 + info.index;
+        reply->fds_what = FDS_REGION | info.index;
+        if (!mapped_whole(r->bar))
+            sparse_mmap(&caps, r->bar);
     }
-    info.argsz = (uint32_t)size;
+    if (r->type)
+        typed(&caps, r->type);
+    if (caps.size > sizeof info)
+        info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
+    /* One without the room gets no offset that it could not follow. */
+    reply->size = caps.size <= room ? caps.size : sizeof info;
+    if (reply->size == sizeof info)
+        info.cap_offset = 0;
+    info.argsz = caps.size;
     memcpy(reply->body, &info, sizeof info);
-    reply->size = size <= room ? size : sizeof info;
     return 0;
 }
 

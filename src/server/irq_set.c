@@ -50,9 +50,28 @@ static bool is_eventfd(int fd)
            (st.st_mode & S_IFMT) == 0;
 }
 
-static int keep(struct ob_device *dev, uint32_t number, int fd)
+/*
+ * Puts new descriptors into keeping, under numbers from `first` on, or none of them: what was kept there
+ * before (`old`, -1: nothing) is put back. (If even that fails, the step is undone all the same, and a
+ * successor would signal the new one. The client is given the error, and has both.)
+ */
+static int keep(struct ob_device *dev, uint32_t first, const int *old, const int *fds, uint32_t count)
 {
-    return dev->keeping ? dev->keeping->put(dev->keeping->ctx, KEEP_IRQ | number, fd) : 0;
+    const struct server_keeping *k = dev->keeping;
+
+    for (uint32_t i = 0; k && i < count; i++) {
+        int ret = k->put(k->ctx, KEEP_IRQ | (first + i), fds[i]);
+        if (ret == 0)
+            continue;
+        for (; i > 0; i--) {
+            if (old[i - 1] >= 0)
+                k->put(k->ctx, KEEP_IRQ | (first + i - 1), old[i - 1]);
+            else
+                k->drop(k->ctx, KEEP_IRQ | (first + i - 1));
+        }
+        return ret;
+    }
+    return 0;
 }
 
 static void forget(struct ob_device *dev, uint32_t number, int *fd)
@@ -90,26 +109,22 @@ static void set_trigger(struct ob_device *dev, uint32_t irq, bool on)
     }
 }
 
-/* An eventfd of the client takes the place of the one that was there. */
-static int replace(struct ob_device *dev, uint32_t number, int *slot, int *fd)
+/* An eventfd of the client takes the place of the one that was there. From here on nothing fails. */
+static void replace(int *slot, int *fd)
 {
-    int ret = keep(dev, number, *fd);
-    if (ret < 0)
-        return ret;
     if (*slot >= 0)
         close(*slot);
     *slot = *fd;
     *fd = -1;
-    return 0;
 }
 
 static int set_triggers(struct ob_device *dev, uint32_t first, uint32_t count, struct wire_fds *fds)
 {
-    for (uint32_t i = 0; i < fds->count; i++) {
-        int ret = replace(dev, first + i, &dev->irq_fd[first + i], &fds->fd[i]);
-        if (ret < 0)
-            return ret;
-    }
+    int ret = keep(dev, first, &dev->irq_fd[first], fds->fd, fds->count);
+    if (ret < 0)
+        return ret;
+    for (uint32_t i = 0; i < fds->count; i++)
+        replace(&dev->irq_fd[first + i], &fds->fd[i]);
     for (uint32_t i = 0; i < count; i++)
         set_trigger(dev, first + i, fds->count != 0);
     return 0;
@@ -130,11 +145,14 @@ static void unmask_signalled(struct watch *w, uint32_t events)
     server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
 }
 
-static int watch_unmask(struct ob_device *dev)
+/* Edge triggered: a signal is seen once, even if the read failed. */
+static int watch_unmask(struct ob_device *dev, int fd)
 {
+    struct epoll_event event = { .events = (uint32_t)EPOLLIN | (uint32_t)EPOLLET,
+                                 .data.ptr = &dev->intx_unmask };
+
     dev->intx_unmask.ready = unmask_signalled;
-    /* Edge triggered: a signal is seen once, even if the read failed. */
-    return watch_control(dev->epoll, EPOLL_CTL_ADD, &dev->intx_unmask, EPOLLIN | EPOLLET);
+    return epoll_ctl(dev->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
 static int set_intx_events(struct ob_device *dev, bool mask, struct wire_fds *fds)
@@ -142,13 +160,22 @@ static int set_intx_events(struct ob_device *dev, bool mask, struct wire_fds *fd
     uint8_t *on = mask ? &dev->irqs->intx_mask_event : &dev->irqs->intx_unmask_event;
     int *slot = mask ? &dev->intx_mask_fd : &dev->intx_unmask.fd;
 
+    if (fds->count) {
+        int ret = mask ? 0 : watch_unmask(dev, fds->fd[0]);
+        if (ret == 0)
+            ret = keep(dev, IRQ_COUNT + (mask ? 0 : 1), slot, fds->fd, 1);
+        if (ret < 0) {
+            if (!mask)
+                epoll_ctl(dev->epoll, EPOLL_CTL_DEL, fds->fd[0], NULL);
+            return ret;
+        }
+    }
+    SET(dev, *on, fds->count != 0);
     if (!mask && *slot >= 0)
         epoll_ctl(dev->epoll, EPOLL_CTL_DEL, *slot, NULL);
-    SET(dev, *on, fds->count != 0);
-    if (!fds->count)
-        return 0;
-    int ret = replace(dev, IRQ_COUNT + (mask ? 0 : 1), slot, &fds->fd[0]);
-    return ret < 0 || mask ? ret : watch_unmask(dev);
+    if (fds->count)
+        replace(slot, &fds->fd[0]);
+    return 0;
 }
 
 static int set_eventfds(struct ob_device *dev, const struct vfio_irq_set *set, struct wire_fds *fds)
@@ -266,6 +293,6 @@ int irq_recover(struct ob_device *dev)
     if (ret == 0 && dev->irqs->intx_unmask_event)
         ret = take_back(dev, IRQ_COUNT + 1, &dev->intx_unmask.fd);
     if (ret == 0 && dev->irqs->intx_unmask_event)
-        ret = watch_unmask(dev);
+        ret = watch_unmask(dev, dev->intx_unmask.fd);
     return ret;
 }

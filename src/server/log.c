@@ -6,8 +6,10 @@
  */
 #include "server/log.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +28,25 @@ static bool too_many(struct ob_device *dev)
     return dev->log_lines++ >= LINES_A_SECOND;
 }
 
+/*
+ * Nobody may stop us by not reading what we say: a line that would have to wait is lost. (The flag
+ * O_NONBLOCK is not ours to set, others share the descriptor's file.) Pipes can be asked not to wait,
+ * whatever other writers do; others are looked at first.
+ */
+static void say(struct ob_device *dev, const char *line, size_t n)
+{
+    struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+    struct iovec iov = { (void *)(uintptr_t)line, n };
+
+    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
+        return;
+    ssize_t done = pwritev2(STDERR_FILENO, &iov, 1, -1, RWF_NOWAIT);
+    if (done < 0 && errno != EAGAIN)
+        done = write(STDERR_FILENO, line, n);
+    if (done > 0 && dev->block.h)
+        ob_moved(dev, 0, (uint64_t)done);
+}
+
 static void put_line(struct ob_device *dev, const char *format, va_list args)
 {
     char line[512];
@@ -37,10 +58,7 @@ static void put_line(struct ob_device *dev, const char *format, va_list args)
     if (m < 0 || length + 1 >= sizeof line)
         length = sizeof line - 2;
     line[length] = '\n';
-    if (dev->block.h)
-        effect_write_plain(&dev->block, STDERR_FILENO, line, length + 1);
-    else
-        fputs(line, stderr);
+    say(dev, line, length + 1);
 }
 
 void server_log(struct ob_device *dev, const char *format, ...)

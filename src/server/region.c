@@ -10,9 +10,9 @@
 
 uint64_t region_size(const struct ob_device *dev, uint32_t index)
 {
-    if (index < 6)
-        return dev->plugin->bar[index].size;
-    return index == REGION_CONFIG ? dev->config_size : 0;
+    if (index == VFIO_PCI_CONFIG_REGION_INDEX)
+        return dev->config_size;
+    return index < dev->region_count && dev->region[index].bar ? dev->region[index].bar->size : 0;
 }
 
 static bool within(uint64_t at, size_t n, uint64_t start, uint64_t size)
@@ -25,17 +25,17 @@ static bool touches(uint64_t at, size_t n, uint64_t start, uint64_t size)
     return at < start + size && start < at + n;
 }
 
-/* Shared memory in this BAR. 1: *memory is what is behind this access, 0: not concerned, -EINVAL: half
+/* Shared memory in this region. 1: *memory is what is behind this access, 0: not concerned, -EINVAL: half
  * in, half out. */
 static int area_access(struct ob_device *dev, uint32_t index, uint64_t at, size_t n, uint8_t **memory)
 {
-    const struct ob_bar *bar = &dev->plugin->bar[index];
+    const struct ob_bar *bar = dev->region[index].bar;
 
     for (unsigned i = 0; i < bar->areas_count; i++) {
         const struct ob_area *area = &bar->areas[i];
         if (!touches(at, n, area->offset, area->size))
             continue;
-        *memory = dev->bar_memory[index] + at;
+        *memory = dev->region[index].memory + at;
         return within(at, n, area->offset, area->size) ? 1 : -EINVAL;
     }
     return 0;
@@ -79,7 +79,7 @@ static int checked(int ret)
 
 static int bar_read(struct ob_device *dev, uint32_t index, uint64_t at, void *buf, size_t n)
 {
-    const struct ob_bar *bar = &dev->plugin->bar[index];
+    const struct ob_bar *bar = dev->region[index].bar;
     uint8_t *memory;
     int served = area_access(dev, index, at, n, &memory);
     if (served > 0)
@@ -96,7 +96,7 @@ static int bar_read(struct ob_device *dev, uint32_t index, uint64_t at, void *bu
 
 static int bar_write(struct ob_device *dev, uint32_t index, uint64_t at, const void *buf, size_t n)
 {
-    const struct ob_bar *bar = &dev->plugin->bar[index];
+    const struct ob_bar *bar = dev->region[index].bar;
     uint8_t *memory;
     int served = area_access(dev, index, at, n, &memory);
     if (served > 0)
@@ -113,7 +113,9 @@ static int bar_write(struct ob_device *dev, uint32_t index, uint64_t at, const v
 
 static int check_range(const struct ob_device *dev, uint32_t index, uint64_t at, size_t n)
 {
-    return within(at, n, 0, region_size(dev, index)) ? 0 : -EINVAL;
+    uint64_t size = region_size(dev, index);
+
+    return size && within(at, n, 0, size) ? 0 : -EINVAL; /* nor is there nothing of no region */
 }
 
 static int write_one(struct ob_device *dev, uint32_t index, uint64_t at, const void *buf, size_t n)
@@ -121,7 +123,9 @@ static int write_one(struct ob_device *dev, uint32_t index, uint64_t at, const v
     int ret = check_range(dev, index, at, n);
     if (ret < 0 || n == 0)
         return ret;
-    return index == REGION_CONFIG ? config_write(dev, at, buf, n) : bar_write(dev, index, at, buf, n);
+    if (index == VFIO_PCI_CONFIG_REGION_INDEX)
+        return config_write(dev, at, buf, n);
+    return bar_write(dev, index, at, buf, n);
 }
 
 int region_read(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
@@ -136,7 +140,7 @@ int region_read(struct ob_device *dev, const struct wire_message *m, struct repl
     reply->size = sizeof *a + a->count;
     if (a->count == 0)
         return 0;
-    if (a->region == REGION_CONFIG) {
+    if (a->region == VFIO_PCI_CONFIG_REGION_INDEX) {
         config_read(dev, a->offset, data, a->count);
         return 0;
     }

@@ -6,9 +6,6 @@
 
 #include "server/device.h"
 
-#define REGION_CONFIG 7u /* VFIO_PCI_CONFIG_REGION_INDEX */
-#define REGION_COUNT 9u  /* VFIO_PCI_NUM_REGIONS */
-
 /* Bytes in region `index`, 0 if there is no such region. */
 uint64_t region_size(const struct ob_device *dev, uint32_t index);
 

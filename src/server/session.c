@@ -44,15 +44,22 @@ static void watch_output(struct ob_device *dev, bool blocked)
                   EVENTS | (blocked ? (uint32_t)EPOLLOUT : 0));
 }
 
-/* The descriptors of a reply: those of a BAR's memory. */
+/* The descriptors of a reply. Their number. */
+static unsigned fds_of(struct ob_device *dev, uint32_t what, int *fds)
+{
+    fds[0] = dev->region[what & 0xff].fd;
+    return 1;
+}
+
 static ssize_t send_with_fds(struct ob_device *dev, const uint8_t *bytes, size_t n)
 {
-    int fd = dev->bar_fd[dev->session->fds_what - 1];
+    int fds[WIRE_MAX_FDS];
+    unsigned count = fds_of(dev, dev->session->fds_what, fds);
     struct iovec iov = { (void *)(uintptr_t)bytes, n };
 
     if (dev->keeping)
-        return dev->keeping->send(dev->keeping->ctx, dev->session->fds_which, bytes, n, &fd, 1);
-    return wire_send(dev->connection.fd, &iov, 1, &fd, 1);
+        return dev->keeping->send(dev->keeping->ctx, dev->session->fds_which, bytes, n, fds, count);
+    return wire_send(dev->connection.fd, &iov, 1, fds, count);
 }
 
 /* Sends what is to be sent up to the next message with descriptors, or that message. */
@@ -287,8 +294,7 @@ void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply)
         irq_forget_unused(dev);
         dev->irqs_changed = false;
     }
-    if (dev->drop_files)
-        dma_drop_files(dev);
+    dma_drop_files(dev);
     if (dev->plugin->committed)
         dev->plugin->committed(dev);
 }

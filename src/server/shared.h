@@ -32,6 +32,9 @@ enum shared_part {
 /* Replies must not end behind this, so that the longest always fits. */
 #define SHARED_OUTPUT_FULL (SHARED_BUFFER - WIRE_MAX_MESSAGE)
 
+/* Descriptors that go with a reply. */
+#define FDS_REGION 0x100u /* | index of a region: its shared memory */
+
 /*
  * One client's use of the device, and how far its stream has come. The input buffer holds `looked`
  * bytes of the stream, of which the first `taken` have left the socket already.
@@ -47,7 +50,7 @@ struct shared_session {
     uint32_t sent;        /* bytes of the output that have left */
     uint32_t fds_at;      /* output offset of the message that carries descriptors */
     uint64_t fds_which;   /* the step that wrote it: names it for those who ask twice */
-    uint32_t fds_what;    /* whose descriptors those are: 1 + number of the BAR, 0: nobody's */
+    uint32_t fds_what;    /* which descriptors those are: FDS_*, 0: none */
 
     uint16_t next_id; /* of our commands to the client */
     uint32_t regions; /* DMA regions in the table */

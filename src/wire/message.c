@@ -160,9 +160,9 @@ static int check_feature(const struct wire_message *m)
 /* Checks of a command's fields that need neither device nor session. */
 static int check_command(const struct wire_message *m, size_t nfds)
 {
-    /* Only these carry descriptors. */
+    /* Only these carry descriptors. (SPDK's client sends the region's with DMA_UNMAP too.) */
     if (nfds && m->header.command != VFIO_USER_DMA_MAP &&
-        m->header.command != VFIO_USER_DEVICE_SET_IRQS)
+        m->header.command != VFIO_USER_DMA_UNMAP && m->header.command != VFIO_USER_DEVICE_SET_IRQS)
         return -EINVAL;
 
     switch (m->header.command) {
@@ -174,7 +174,7 @@ static int check_command(const struct wire_message *m, size_t nfds)
             return -EINVAL;
         return 0;
     case VFIO_USER_DMA_UNMAP:
-        if (m->unmap.flags & ~(uint32_t)VFIO_DMA_UNMAP_FLAG_ALL)
+        if ((m->unmap.flags & ~(uint32_t)VFIO_DMA_UNMAP_FLAG_ALL) || nfds > 1)
             return -EINVAL;
         if (m->unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL)
             return m->unmap.address || m->unmap.size ? -EINVAL : 0;

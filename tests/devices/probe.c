@@ -4,6 +4,7 @@
  * BAR 0 holds the registers below, which make the device do what a test wants. BAR 1 is I/O ports. BAR
  * 2 (64-bit, prefetchable) is mappable as a whole, BAR 4 in two areas, with the MSI-X structures between
  * them. BAR 5 is a window to the memory in the device's state, which is large and declared `touched`.
+ * Of the typed regions, one is a few bytes of the state, the other shared memory in its second half.
  */
 #include <endian.h>
 #include <errno.h>
@@ -61,6 +62,7 @@ struct probe {
     uint32_t reg[R_COUNT];
     uint32_t channel[CHANNELS][C_COUNT];
     uint8_t ports[32];
+    uint8_t typed[48];
     uint8_t memory[MEMORY_SIZE];
 };
 
@@ -280,6 +282,20 @@ static int ports_write(struct ob_device *dev, uint64_t at, const void *buf, size
     return 0;
 }
 
+static int typed_read(struct ob_device *dev, uint64_t at, void *buf, size_t n)
+{
+    memcpy(buf, ((struct probe *)ob_state(dev))->typed + at, n);
+    return 0;
+}
+
+static int typed_write(struct ob_device *dev, uint64_t at, const void *buf, size_t n)
+{
+    uint8_t *p = ((struct probe *)ob_state(dev))->typed + at;
+    ob_touch(dev, p, n);
+    memcpy(p, buf, n);
+    return 0;
+}
+
 static int sparse_read(struct ob_device *dev, uint64_t at, void *buf, size_t n)
 {
     (void)dev;
@@ -361,6 +377,7 @@ static const struct ob_field fields[] = {
     OB_INTS(struct probe, reg),
     { "channel", OB_FIELD_INT, offsetof(struct probe, channel), 4, CHANNELS *C_COUNT },
     OB_BYTES(struct probe, ports),
+    OB_BYTES(struct probe, typed),
     OB_BYTES(struct probe, memory),
     OB_END,
 };
@@ -372,6 +389,13 @@ static const struct ob_vendor_capability vendor_capabilities[] = {
 
 static const struct ob_area whole[] = { { 0, 0x4000 } };
 static const struct ob_area sparse[] = { { 0x1000, 0x1000 }, { 0x4000, 0x2000 } };
+static const struct ob_area second_half[] = { { 0x1000, 0x1000 } };
+
+#define VENDOR_TYPE 0x80001234u
+static const struct ob_typed_region typed[] = {
+    { VENDOR_TYPE, 7, { .size = 48, .read = typed_read, .write = typed_write } },
+    { VENDOR_TYPE, 8, { .size = 0x2000, .areas = second_half, .areas_count = 1 } },
+};
 
 static const struct ob_plugin probe = {
     .name = "probe",
@@ -403,6 +427,8 @@ static const struct ob_plugin probe = {
                      .areas = sparse,
                      .areas_count = 2 },
              [5] = { .size = MEMORY_SIZE, .read = memory_read, .write = memory_write } },
+    .regions = typed,
+    .regions_count = 2,
     .irq = { .intx = true,
              .msi = 4,
              .msix = { .count = 80, .bar = 4, .table = 0x8000, .pba = 0x9000 },

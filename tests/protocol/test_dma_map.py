@@ -274,8 +274,12 @@ def test_unmap_with_a_descriptor(edu, connect, memory):
     c = connect(edu)
     fd = memory(PAGE)
     c.map(0, PAGE, fd)
+    body = struct.pack("=IIQQ", 24, 0, 0, PAGE)
+    assert c.call(DMA_UNMAP, body, [fd]).body == body
+    c.map(0, PAGE, fd)
     with refused(errno.EINVAL):
-        c.call(DMA_UNMAP, struct.pack("=IIQQ", 24, 0, 0, PAGE), [fd])
+        c.call(DMA_UNMAP, body, [fd, fd])
+    c.unmap(0, PAGE)
 
 
 # ---- Descriptors that are of no use -------------------------------------------------------------

@@ -96,6 +96,44 @@ def test_just_the_room(probe, connect):
     os.close(fds[0])
 
 
+# ---- Regions of the device's own kind -----------------------------------------------------------
+
+TYPED, TYPED_MAPPED = 9, 10  # of probe
+
+
+def test_typed_regions_are_counted(probe, edu, connect):
+    assert connect(probe).device_info()[2] == 11
+    assert connect(edu).device_info()[2] == 9
+
+
+def test_a_typed_region(probe, connect):
+    c = connect(probe)
+    info, caps, fds = c.region_info(TYPED, 4096)
+    assert info == (48, READ | WRITE | CAPS, 32, 48, 0) and not fds
+    assert struct.unpack("=HHIII", caps) == (2, 1, 0, 0x80001234, 7)
+    assert c.region_info(TYPED, 47)[0] == (48, READ | WRITE | CAPS, 0, 48, 0)
+    c.write(TYPED, 4, b"abcd")
+    assert c.read(TYPED, 0, 48) == bytes(4) + b"abcd" + bytes(40)
+    for at, n in (47, 2), (48, 1), (0, 49):
+        with refused(errno.EINVAL):
+            c.read(TYPED, at, n)
+
+
+def test_a_typed_region_with_areas(probe, connect):
+    """Two capabilities: where to map, and of what type it is."""
+    c = connect(probe)
+    info, caps, fds = c.region_info(TYPED_MAPPED, 4096)
+    assert info[:4] == (32 + 32 + 16, READ | WRITE | MMAP | CAPS, 32, 0x2000) and len(fds) == 1
+    assert struct.unpack("=HHIIIQQ", caps[:32]) == (1, 1, 64, 1, 0, 0x1000, 0x1000)
+    assert struct.unpack("=HHIII", caps[32:]) == (2, 1, 0, 0x80001234, 8)
+    with mmap.mmap(fds[0], 0x1000, offset=info[4] + 0x1000) as area:
+        area[:4] = b"mine"
+        assert c.read(TYPED_MAPPED, 0x1000, 4) == b"mine"
+    with refused(errno.EINVAL):
+        c.read(TYPED_MAPPED, 0, 4)  # neither an area nor served by the device
+    os.close(fds[0])
+
+
 # ---- Memory that the client maps ----------------------------------------------------------------
 
 

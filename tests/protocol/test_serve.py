@@ -1,5 +1,7 @@
 """`outboard serve` as a command: what it refuses, what it leaves, where it takes a socket from."""
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -337,3 +339,37 @@ def test_verbose_tells_totals_at_the_end(serve, connect):
     c.close()
     server.stop()
     assert server.log.read_text()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_log_that_nobody_reads(tmp_path, kind, connect):
+    """Lines are lost then; the device is served on."""
+    path = str(tmp_path / "s")
+    if kind == "pipe":
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writer, b"x" * 4096)
+        os.set_blocking(writer, True)
+    else:
+        ends = socket.socketpair()
+        ends[1].setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                ends[1].send(b"x" * 4096)
+        ends[1].setblocking(True)
+        reader, writer = (end.detach() for end in ends)
+    server = subprocess.Popen([OUTBOARD, "serve", "edu", f"--socket-path={path}"], stderr=writer)
+    try:
+        wait_for(path)
+        c = connect(path)
+        for _ in range(20):
+            c.send(99)
+            assert c.receive().error == errno.ENOTSUP
+        assert c.get32(BAR0, Edu.ID) == 0x010000ed
+    finally:
+        server.terminate()
+        assert server.wait(TIMEOUT) == 0
+        os.close(reader)
+        os.close(writer)

@@ -25,6 +25,7 @@ static const struct ob_area odd[] = { { 0, 100 } }, far[] = { { 0x1000, 0x1000 }
                             twice[] = { { 0, 0x1000 }, { 0x1000, 0x1000 }, { 0x1000, 0x1000 } },
                             half[] = { { 0, 0x1000 } };
 static struct ob_area many[65];
+static struct ob_typed_region typed;
 static const struct ob_field outside[] = { { "a", OB_FIELD_INT, 61, 4, 1 }, OB_END };
 static const struct ob_field wraps[] = { { "a", OB_FIELD_INT, 4, 8, 0x20000000 }, OB_END };
 static const struct ob_field nameless[] = { { NULL, OB_FIELD_INT, 0, 4, 1 }, OB_END };
@@ -37,6 +38,9 @@ static const struct ob_vendor_capability large_vendor[] = { { "", 241 } };
 #define BAR(n, ...) plugin.bar[n] = (struct ob_bar){ __VA_ARGS__ }
 #define HALF BAR(0, .size = 0x2000, .areas = half, .areas_count = 1)
 #define MSIX(...) plugin.irq.msix = (struct ob_msix){ __VA_ARGS__ }
+
+#define TYPED(...) typed.region = (struct ob_bar){ __VA_ARGS__ }; \
+    plugin.regions = &typed; plugin.regions_count = 1
 
 /* Spoils the declaration in one way; what the complaint is about, NULL: there are no more ways. */
 static const char *spoil(int way)
@@ -91,6 +95,11 @@ static const char *spoil(int way)
     case 45: plugin.options = mute; return "option key";
     case 46: plugin.pci.vendor_capabilities = large_vendor;
              plugin.pci.vendor_capabilities_count = 1; return "vendor";
+    case 47: plugin.regions_count = 17; return "typed regions";
+    case 48: TYPED(.size = 0); return "typed region 0";
+    case 49: TYPED(.size = UINT64_MAX); return "typed region 0";
+    case 50: TYPED(.size = 16, .kind = OB_BAR_IO); return "typed region 0";
+    case 51: TYPED(.size = 0x800, .areas = half, .areas_count = 1); return "typed region 0";
     default: return NULL;
     }
 }
