@@ -6,7 +6,7 @@ DESTDIR ?=
 
 # ninja and pytest do what can be done at once; the goals given here follow each other.
 .NOTPARALLEL:
-.PHONY: all demo shell check check-fast bench install clean help setup guest
+.PHONY: all demo shell check check-fast bench fuzz install clean help setup guest
 
 # Does nothing, quickly, once all is there.
 all: | $(BUILD)/build.ninja
@@ -39,6 +39,10 @@ check-fast: setup
 bench: guest all
 	@bench/run
 
+# TARGET is one of those in tests/fuzz/meson.build, or all; TIME is in seconds, for each.
+fuzz:
+	@tests/fuzz/run $(or $(TARGET),all) $(or $(TIME),60)
+
 # The folders are asked for once more here, since a build folder remembers its prefix.
 install: all
 	@meson configure $(BUILD) -Dprefix=$(abspath $(PREFIX))
@@ -55,6 +59,7 @@ help:
 	@echo "make check        all tests (the first time, fetches QEMU and a guest into .deps)"
 	@echo "make check-fast   tests that need no guest"
 	@echo "make bench        measure, print a table, write a JSON file"
+	@echo "make fuzz         look for inputs that break something: TARGET=server|client|... TIME=SECONDS"
 	@echo "make install      below PREFIX=$(PREFIX), itself below DESTDIR=$(DESTDIR)"
 	@echo "make clean        remove what was built (not .deps: that is what was fetched)"
 	@echo "make V=1          show the compiler's command lines"

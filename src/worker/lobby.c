@@ -17,7 +17,7 @@ static void leave(struct seat *seat, const char *why)
     seat->watch.fd = -1;
 }
 
-/* An error reply, as far as it goes: who does not read it does not get it. */
+/* An error reply to a command that wants one, as far as it goes: who does not read it does not get it. */
 static void refuse(struct seat *seat, const struct vfio_user_header *h, int error, const char *why)
 {
     struct vfio_user_header reply = {
@@ -29,7 +29,8 @@ static void refuse(struct seat *seat, const struct vfio_user_header *h, int erro
     };
     /* Unread bytes would make the reply be lost at the other end when we close. */
     wire_drain(seat->watch.fd);
-    if (send(seat->watch.fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+    if (!(h->flags & VFIO_USER_FLAG_NO_REPLY) && !wire_is_reply(h) &&
+        send(seat->watch.fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         why = strerror(errno);
     leave(seat, why);
 }

@@ -56,11 +56,14 @@ enum {
 #define CHANNELS 8
 #define CHANNEL_BASE 0x100u
 
+#ifndef MEMORY_SIZE
 #define MEMORY_SIZE (1u << 20)
+#endif
 
 struct probe {
     uint32_t reg[R_COUNT];
     uint32_t channel[CHANNELS][C_COUNT];
+    uint32_t pinned; /* 1: the page at R_PIN_ADDRESS is, which therefore stays as it is */
     uint8_t ports[32];
     uint8_t typed[48];
     uint8_t memory[MEMORY_SIZE];
@@ -90,7 +93,7 @@ static int begin(struct ob_device *dev, unsigned slot)
     const uint32_t *c = p->channel[slot];
     uint64_t address = c[C_ADDRESS_LOW] | (uint64_t)c[C_ADDRESS_HIGH] << 32;
     /* Beyond the state on purpose, if the test says so: the framework has to see it. */
-    uint8_t *buf = p->memory + c[C_MEMORY];
+    void *buf = (void *)((uintptr_t)p->memory + c[C_MEMORY]);
 
     if (c[C_COMMAND] == 1)
         return ob_dma_read(dev, slot, address, buf, c[C_SIZE]);
@@ -129,6 +132,7 @@ static void pin(struct ob_device *dev, uint32_t ms)
     int n = ob_memory_get(dev, p->reg[R_PIN_ADDRESS], 4096, OB_READ | OB_WRITE, iov, 2);
 
     SET(dev, p->reg[R_PIN_MS], n < 0 ? (uint32_t)-n : 1);
+    SET(dev, p->pinned, n > 0);
     if (n > 0)
         ob_timer_set(dev, TIMER_PIN, in_ms(dev, ms));
 }
@@ -160,6 +164,7 @@ static void timer(struct ob_device *dev, unsigned id)
     } else if (id == TIMER_PIN) {
         ob_memory_put(dev, p->reg[R_PIN_ADDRESS], 4096, OB_READ | OB_WRITE);
         SET(dev, p->reg[R_PIN_MS], 0);
+        SET(dev, p->pinned, 0);
     } else {
         SET(dev, p->reg[R_TICKS + id], p->reg[R_TICKS + id] + 1);
         ob_message(dev, id);
@@ -195,7 +200,8 @@ static int write_register(struct ob_device *dev, unsigned reg, uint32_t value)
 {
     struct probe *p = ob_state(dev);
 
-    if (reg >= R_COUNT || reg == R_RESETS)
+    if (reg >= R_COUNT || reg == R_RESETS ||
+        (p->pinned && (reg == R_PIN_ADDRESS || reg == R_PIN_MS)))
         return 0;
     SET(dev, p->reg[reg], value);
     if (reg >= R_TIMER && reg < R_TIMER + TIMERS) {
@@ -376,6 +382,7 @@ static const struct ob_option options[] = {
 static const struct ob_field fields[] = {
     OB_INTS(struct probe, reg),
     { "channel", OB_FIELD_INT, offsetof(struct probe, channel), 4, CHANNELS *C_COUNT },
+    OB_INT(struct probe, pinned),
     OB_BYTES(struct probe, ports),
     OB_BYTES(struct probe, typed),
     OB_BYTES(struct probe, memory),
