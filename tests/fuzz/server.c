@@ -482,6 +482,16 @@ static void act(struct input *in)
 
 /* ---- One input -------------------------------------------------------------------------------------- */
 
+/* The areas of its BARs. (A byte in one tells the probe to keep its pin.) */
+static void clear_shared_memory(struct ob_device *dev)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        const struct ob_bar *bar = &dev->plugin->bar[i];
+        for (unsigned a = 0; a < bar->areas_count; a++)
+            memset((uint8_t *)ob_bar_memory(dev, i) + bar->areas[a].offset, 0, bar->areas[a].size);
+    }
+}
+
 /* Everybody goes. What the client set up goes with it, at the latest when no I/O is under way. */
 static void end(void)
 {
@@ -493,10 +503,7 @@ static void end(void)
             close(extra[i]);
         extra[i] = -1;
     }
-    for (unsigned i = 0; i < 6; i++)
-        for (unsigned a = 0; a < dev->plugin->bar[i].areas_count; a++)
-            memset(dev->bar_memory[i] + dev->plugin->bar[i].areas[a].offset, 0,
-                   dev->plugin->bar[i].areas[a].size);
+    clear_shared_memory(dev);
     descriptors_restore();
     for (unsigned i = 0; i < 100 && (server_busy(dev) || !lobby_empty(&w->served.lobby)); i++) {
         turn(1);
