@@ -126,7 +126,7 @@ static uint16_t abort_command(struct ob_device *dev, const struct nvme_command *
     return 0;
 }
 
-static uint16_t execute(struct ob_device *dev, const struct nvme_command *c, uint32_t *dw0)
+uint16_t admin_run(struct ob_device *dev, const struct nvme_command *c, uint32_t *dw0)
 {
     /* Fused operations and SGLs are not for admin commands (CNS and log pages: 4.4). */
     if (COMMAND_FUSE(c) || COMMAND_PSDT(c))
@@ -160,6 +160,9 @@ void admin_execute(struct ob_device *dev, uint32_t i)
         delete_sq(dev, i);
         return;
     }
-    uint16_t status = execute(dev, c, &dw0);
-    slot_done(dev, i, status, dw0);
+    uint16_t status = admin_run(dev, c, &dw0);
+    if (status == SC_FAR)
+        far_wait(dev, i); /* and nothing was done yet */
+    else
+        slot_done(dev, i, status, dw0);
 }

@@ -26,6 +26,15 @@ static bool add(struct data *d, uint64_t address, uint64_t size)
     return true;
 }
 
+/* A part of a list. By messages all that was read before comes again, in the same order. */
+static uint16_t read_list(struct ob_device *dev, uint64_t address, void *buf, size_t n)
+{
+    const struct private *p = ob_private(dev);
+    int ret = p->window ? far_read_list(dev, address, buf, n) : ob_memory_read(dev, address, buf, n);
+
+    return ret == 0 ? 0 : ret == -EREMOTE ? SC_FAR : SC_DATA_TRANSFER | SC_DNR;
+}
+
 /* ---- PRP ------------------------------------------------------------------------------------------- */
 
 static uint16_t map_list(struct ob_device *dev, uint64_t list, uint64_t left, uint64_t page,
@@ -43,8 +52,9 @@ static uint16_t map_list(struct ob_device *dev, uint64_t list, uint64_t left, ui
         uint64_t here = chained ? room - 1 : need;
         for (uint64_t done = 0; done < here;) {
             uint64_t n = here - done < 64 ? here - done : 64;
-            if (ob_memory_read(dev, list + done * 8, entry, n * 8) < 0)
-                return SC_DATA_TRANSFER | SC_DNR;
+            uint16_t status = read_list(dev, list + done * 8, entry, n * 8);
+            if (status)
+                return status;
             for (uint64_t i = 0; i < n; i++) {
                 uint64_t size = left < page ? left : page;
                 if (entry[i] % page)
@@ -57,8 +67,9 @@ static uint16_t map_list(struct ob_device *dev, uint64_t list, uint64_t left, ui
         }
         if (!chained)
             return 0;
-        if (ob_memory_read(dev, list + here * 8, &list, 8) < 0)
-            return SC_DATA_TRANSFER | SC_DNR;
+        uint16_t status = read_list(dev, list + here * 8, &list, 8);
+        if (status)
+            return status;
         /* Only the first page of a list may begin in its middle, which is also what ends a loop. */
         if (list % page || (here == 0 && !first))
             return SC_PRP_OFFSET | SC_DNR;
@@ -123,8 +134,9 @@ static uint16_t sgl_segment(struct ob_device *dev, struct sgl_walk *w, struct nv
         return SC_SGL_COUNT | SC_DNR;
     for (uint32_t done = 0; done < count;) {
         uint32_t n = count - done < 16 ? count - done : 16;
-        if (ob_memory_read(dev, at + done * 16ull, sgl, n * 16) < 0)
-            return SC_DATA_TRANSFER | SC_DNR;
+        uint16_t status = read_list(dev, at + done * 16ull, sgl, n * 16);
+        if (status)
+            return status;
         for (uint32_t i = 0; i < n; i++) {
             bool is_segment = sgl[i].type == SGL_SEGMENT || sgl[i].type == SGL_LAST_SEGMENT;
             if (is_segment && (last || done + i + 1 != count))
@@ -133,7 +145,7 @@ static uint16_t sgl_segment(struct ob_device *dev, struct sgl_walk *w, struct nv
                 *next = sgl[i];
                 return 0;
             }
-            uint16_t status = sgl_data(w, &sgl[i]);
+            status = sgl_data(w, &sgl[i]);
             if (status)
                 return status;
         }
@@ -205,15 +217,25 @@ void data_put(struct ob_device *dev, const struct data *d, unsigned access)
 static uint16_t copy(struct ob_device *dev, const struct nvme_command *c, uint8_t *in,
                      const uint8_t *out, uint32_t n)
 {
+    struct private *p = ob_private(dev);
     struct data d;
-    uint16_t status = data_map(dev, c, n, &d);
 
+    if (p->window && in) {
+        memcpy(in, p->window->buffer, n);
+        return 0;
+    }
+    if (p->window) { /* in a step: an admin command */
+        memcpy(p->window->buffer, out, n);
+        SET(dev, p->window->length, n);
+        return 0;
+    }
+    uint16_t status = data_map(dev, c, n, &d);
     for (uint32_t i = 0, done = 0; !status && i < d.count; i++) {
         const struct range *r = &d.range[i];
         int ret = in ? ob_memory_read(dev, r->address, in + done, r->size)
                      : ob_memory_write(dev, r->address, out + done, r->size);
         if (ret < 0)
-            status = SC_DATA_TRANSFER | SC_DNR;
+            status = ret == -EREMOTE ? SC_FAR : SC_DATA_TRANSFER | SC_DNR;
         done += (uint32_t)r->size;
     }
     return status;

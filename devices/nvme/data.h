@@ -6,8 +6,6 @@
 
 #include "nvme.h"
 
-#define RANGES (TRANSFER / 4096u + 1)
-
 struct data {
     uint32_t count;
     struct range {
@@ -17,7 +15,7 @@ struct data {
 };
 
 /*
- * Reads the list, once. Everything in it is the guest's and is checked here, but not whether the
+ * Reads the list, once (SC_FAR: it cannot be read at once). Everything in it is the guest's and is checked here, but not whether the
  * ranges are guest memory. length: bytes, at most TRANSFER. Returns a status.
  */
 uint16_t data_map(struct ob_device *dev, const struct nvme_command *c, uint64_t length,
@@ -28,7 +26,7 @@ int data_get(struct ob_device *dev, const struct data *d, unsigned access, struc
              int max);
 void data_put(struct ob_device *dev, const struct data *d, unsigned access);
 
-/* Small data, copied at once. A status. */
+/* Small data, copied at once. A status, or SC_FAR. */
 uint16_t data_to_guest(struct ob_device *dev, const struct nvme_command *c, const void *buf,
                        uint32_t n);
 uint16_t data_from_guest(struct ob_device *dev, const struct nvme_command *c, void *buf, uint32_t n);

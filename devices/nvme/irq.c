@@ -35,19 +35,23 @@ void irq_posted(struct ob_device *dev, struct nvme_cq *cq)
     raise(p, cq);
 }
 
-static bool has_news(const struct nvme_cq *cq)
+static bool has_news(const struct nvme *s, uint32_t q)
 {
-    return cq->entries && cq->interrupts && cq->head != cq->tail;
+    const struct nvme_cq *cq = &s->cq[q];
+
+    if (!cq->entries || !cq->interrupts || cq->head == cq->tail)
+        return false;
+    return !far_is_posting(s, q) || (cq->head + 1u) % cq->entries != cq->tail;
 }
 
 /* INTMS masks the wire; for MSI-X the table's own mask bits count. */
 void irq_level(struct ob_device *dev)
 {
     const struct nvme *s = ob_state(dev);
-    bool level = has_news(&s->cq[0]);
+    bool level = has_news(s, 0);
 
     for (uint64_t left = s->interrupting; left; left &= left - 1)
-        level |= has_news(&s->cq[__builtin_ctzll(left) + 1]);
+        level |= has_news(s, (uint32_t)__builtin_ctzll(left) + 1);
     ob_intx(dev, level && !(s->intms & 1) && ob_vectors(dev) == 0);
 }
 

@@ -217,6 +217,8 @@ static const struct ob_field fields[] = {
     OB_BYTES(struct nvme, cq),
     OB_INTS(struct nvme, slot_map),
     OB_BYTES(struct nvme, slot),
+    OB_BYTES(struct nvme, fetch),
+    OB_BYTES(struct nvme, post),
     OB_END,
 };
 
@@ -240,11 +242,13 @@ static const struct ob_plugin nvme = {
     .state = { .size = sizeof(struct nvme), .fields = fields, .version = 1, .touched = true },
     .private_size = sizeof(struct private),
     .timers = TIMERS,
+    .dmas = DMAS,
     .open = open_nvme,
     .start = start,
     .close = close_nvme,
     .reset = reset,
     .timer = timer,
+    .dma_done = far_done,
     .irq_changed = changed,
     .memory_changed = changed,
     .pending = work_pending,

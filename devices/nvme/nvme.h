@@ -7,6 +7,7 @@
  *   slot.c      the table of commands in flight              data.c       PRP and SGL
  *   admin.c     admin commands, queues    identify.c log.c feature.c event.c    what those return
  *   io.c        I/O commands: checks      run.c request.c  I/O commands: execution
+ *   far.c       all of it by messages, where the client's memory cannot be mapped
  *   namespace.c the files                 engine*.c    I/O that may block
  *
  * ORDER OF STORES. A command ends by its completion entry in guest memory, and that store and the
@@ -44,6 +45,9 @@
 #define COPY_BLOCKS 32768u
 #define COPY_RANGES 128u
 #define TRANSFER (1u << 20) /* bytes of one command, 4 KiB << MDTS */
+#define RANGES (TRANSFER / 4096u + 1) /* of guest memory that one command's data lies in */
+#define FARS 4u       /* commands at a time whose data goes by messages */
+#define FAR_FETCH 8u  /* entries of a submission queue that are read at a time by messages */
 #define MDTS 8u
 #define NO_SLOT UINT32_MAX
 
@@ -83,9 +87,58 @@ struct nvme_slot {
     uint16_t sq;
     uint16_t stage;
     uint16_t status;
-    uint16_t reserved;
+    uint16_t far; /* 1 + which struct nvme_far has its data, 0: none */
     uint32_t dw0;
-    uint32_t reserved2;
+    uint32_t reserved;
+};
+
+/* Far memory: the client gave it without a descriptor, and every access is a message (far.c). The
+ * framework's transfers, by number: what comes first goes first. */
+enum { DMA_POST, DMA_FAR, DMA_FETCH = DMA_FAR + FARS, DMAS };
+
+/* Entries of a submission queue that are being read. */
+struct nvme_fetch {
+    uint16_t sq;
+    uint16_t count; /* 0: none are */
+    uint32_t reserved;
+    struct nvme_command command[FAR_FETCH];
+};
+
+/* An entry of a completion queue that is being written: the dword with the phase goes last, and when it
+ * does, the command's slot is free and the entry counts as posted. */
+enum post_stage { POST_IDLE, POST_FIRST, POST_LAST };
+struct nvme_post {
+    struct nvme_completion entry;
+    uint64_t address;
+    uint16_t stage;
+    uint16_t slot;
+    uint32_t reserved;
+};
+
+enum far_stage {
+    FAR_FREE,
+    FAR_LIST, /* the command's list is being read, to the beginning of the buffer */
+    FAR_IN,   /* its data, to the buffer */
+    FAR_RUN,  /* the engine has it, or will */
+    FAR_OUT,  /* its data goes to the guest */
+    FAR_DEAD, /* its slot is gone, a transfer is not */
+};
+
+struct nvme_far {
+    uint16_t stage;
+    uint16_t slot;
+    uint32_t moving;  /* a transfer is under way */
+    uint32_t list;    /* bytes of the list that are there */
+    uint32_t want;    /* bytes of it that are being read... */
+    uint64_t want_at; /* ...from here */
+    uint32_t length;  /* of the data */
+    uint32_t at;      /* bytes of it that were moved */
+    uint32_t next;    /* range that is being moved */
+    uint32_t ranges;
+    struct {
+        uint64_t address, size;
+    } range[RANGES];
+    uint8_t buffer[TRANSFER];
 };
 
 struct nvme_error {
@@ -152,6 +205,10 @@ struct nvme {
     struct nvme_cq cq[QUEUES];
     uint64_t slot_map[SLOTS / 64];
     struct nvme_slot slot[SLOTS];
+
+    struct nvme_fetch fetch;
+    struct nvme_post post;
+    struct nvme_far far[FARS]; /* not for a build or a host that begins those commands anew */
 };
 
 /* ---- What is this process's own --------------------------------------------------------------------- */
@@ -199,6 +256,12 @@ struct private {
     struct ring start; /* NEW ones, to be started after this step */
     struct ring go_on; /* that the engine has served, and that need another request */
     struct ring post;  /* DONE ones, or finished by the engine */
+    struct ring far;   /* NEW ones that wait for a struct nvme_far */
+    struct nvme_far *window;   /* memory of the command in hand: its own place, or NULL, the guest's */
+    uint32_t window_at;        /* bytes of its list that were looked at */
+    uint64_t far_queues;       /* I/O submission queues with entries to be read by messages */
+    bool far_admin;            /* and the admin queue */
+    bool far_cq[QUEUES];       /* completion queues that are far, as far as we know */
     uint8_t cids[4096];  /* commands in flight by a hash of their queue and identifier */
     uint32_t slots_used;
     uint32_t epoch;    /* of the state, when all this was made from it */
@@ -298,9 +361,21 @@ static inline bool cq_full(const struct nvme_cq *cq)
 {
     return (cq->tail + 1u == cq->entries ? 0 : cq->tail + 1u) == cq->head;
 }
-/* Writes an entry. False: guest memory is gone, and so is the controller. */
-bool cq_post(struct ob_device *dev, const struct nvme_sq *sq, uint32_t sqid, uint16_t cid,
+/* The tail moves over an entry. */
+static inline void cq_advance(struct ob_device *dev, struct nvme_cq *cq)
+{
+    ob_touch(dev, cq, sizeof *cq);
+    if (++cq->tail == cq->entries) {
+        cq->tail = 0;
+        cq->phase ^= 1;
+    }
+}
+/* Writes an entry. 0, -EREMOTE: only messages reach the queue; else the memory is gone, and so is the
+ * controller. */
+int cq_post(struct ob_device *dev, const struct nvme_sq *sq, uint32_t sqid, uint16_t cid,
              uint16_t status, uint32_t dw0);
+/* Commands that were read by messages. */
+void queue_take(struct ob_device *dev, uint32_t sqid, const struct nvme_command *c, uint32_t n);
 /* For a successor. */
 void queue_adopt(struct ob_device *dev);
 
@@ -319,6 +394,33 @@ uint32_t slot_next(const struct nvme *s, uint32_t from);
 void ring_push(struct ring *r, uint32_t i);
 uint32_t ring_pop(struct ring *r);
 
+/* Counts as a command in flight, so that the queue stays. */
+void slot_hold_queue(struct ob_device *dev, uint32_t sqid);
+void slot_release_queue(struct ob_device *dev, uint32_t sqid);
+
+/* ---- far.c ---- */
+#define SC_FAR 0xffff /* in place of a status: only messages reach the command's memory */
+void far_wait(struct ob_device *dev, uint32_t i); /* the slot's command shall go by messages */
+void far_go_on(struct ob_device *dev);            /* in work(): what can begin */
+void far_fetch(struct ob_device *dev, uint32_t sqid);
+/* A command's entry is sent off. False: not now, another one is on its way. */
+bool far_post(struct ob_device *dev, uint32_t i, uint16_t status, uint32_t dw0);
+/* Is the entry before the tail not written yet? */
+static inline bool far_is_posting(const struct nvme *s, uint32_t cqid)
+{
+    return s->post.stage == POST_LAST && s->sq[s->post.entry.sqid].cq == cqid;
+}
+/* The engine has executed the command. True: its data has yet to go to the guest. */
+bool far_ran(struct ob_device *dev, uint32_t i);
+void far_end(struct ob_device *dev, uint32_t i); /* the slot needs its data no more */
+void far_done(struct ob_device *dev, unsigned dma, int error);
+struct nvme_far *far_of(struct nvme *s, uint32_t i); /* or NULL */
+int far_read_list(struct ob_device *dev, uint64_t address, void *buf, size_t n);
+bool far_is_moving(const struct nvme *s); /* transfers are under way */
+bool far_is_idle(struct ob_device *dev);
+void far_clear(struct ob_device *dev);
+void far_adopt(struct ob_device *dev);
+
 /* ---- irq.c ---- */
 void irq_posted(struct ob_device *dev, struct nvme_cq *cq);
 void irq_end(struct ob_device *dev); /* of a step: raise what was gathered */
@@ -327,6 +429,7 @@ void irq_timer(struct ob_device *dev);
 
 /* ---- admin.c and its like: a command in a slot is executed, and its slot becomes done or waits ---- */
 void admin_execute(struct ob_device *dev, uint32_t i);
+uint16_t admin_run(struct ob_device *dev, const struct nvme_command *c, uint32_t *dw0); /* a status */
 void admin_queue_empty(struct ob_device *dev, uint32_t sqid); /* a queue that is being deleted */
 uint16_t identify(struct ob_device *dev, const struct nvme_command *c);
 uint16_t log_page(struct ob_device *dev, const struct nvme_command *c);

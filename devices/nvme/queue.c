@@ -26,8 +26,8 @@ static int write_entry(struct ob_device *dev, uint64_t at, const struct nvme_com
     return ret;
 }
 
-bool cq_post(struct ob_device *dev, const struct nvme_sq *sq, uint32_t sqid, uint16_t cid,
-             uint16_t status, uint32_t dw0)
+int cq_post(struct ob_device *dev, const struct nvme_sq *sq, uint32_t sqid, uint16_t cid,
+            uint16_t status, uint32_t dw0)
 {
     struct nvme *s = ob_state(dev);
     struct nvme_cq *cq = &s->cq[sq->cq];
@@ -41,16 +41,13 @@ bool cq_post(struct ob_device *dev, const struct nvme_sq *sq, uint32_t sqid, uin
 
     int ret = write_entry(dev, cq->address + cq->tail * sizeof e, &e);
     if (ret < 0) {
-        controller_fatal(dev, "a completion queue cannot be written");
-        return false;
+        if (ret != -EREMOTE)
+            controller_fatal(dev, "a completion queue cannot be written");
+        return ret;
     }
-    ob_touch(dev, cq, sizeof *cq);
-    if (++cq->tail == cq->entries) {
-        cq->tail = 0;
-        cq->phase ^= 1;
-    }
+    cq_advance(dev, cq);
     irq_posted(dev, cq);
-    return true;
+    return 0;
 }
 
 static bool is_full(struct ob_device *dev, uint32_t cq)
@@ -66,10 +63,13 @@ static bool is_full(struct ob_device *dev, uint32_t cq)
 static bool post_slot(struct ob_device *dev, uint32_t i)
 {
     struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
     struct nvme_slot *slot = &s->slot[i];
     struct nvme_sq *sq = sq_of(s, slot);
     uint16_t status = slot->status;
 
+    if (s->post.stage && p->far_cq[sq->cq])
+        return false;
     bool full = is_full(dev, sq->cq);
     if (full && !sq->deleting)
         return false;
@@ -79,12 +79,16 @@ static bool post_slot(struct ob_device *dev, uint32_t i)
             slot_done(dev, i, status, 0);
             return true;
         }
+        if (slot->far && far_ran(dev, i))
+            return true;
     }
     /* Nobody makes room in the completion queue of a queue that is being deleted; the driver counts
      * its commands as aborted. */
-    if (!full && !cq_post(dev, sq, slot->sq, slot->command.cid, status, slot->dw0))
-        return true;
-    slot_free(dev, i);
+    int ret = full ? 0 : cq_post(dev, sq, slot->sq, slot->command.cid, status, slot->dw0);
+    if (ret == -EREMOTE)
+        return far_post(dev, i, status, slot->dw0);
+    if (ret == 0)
+        slot_free(dev, i);
     return true;
 }
 
@@ -131,6 +135,18 @@ static enum fetched to_slot(struct ob_device *dev, struct nvme_sq *sq, uint32_t 
     return FETCHED_TO_SLOT;
 }
 
+static enum fetched to_done_slot(struct ob_device *dev, struct nvme_sq *sq, uint32_t sqid,
+                                 const struct nvme_command *c)
+{
+    uint32_t i = slot_new(dev, sqid, c);
+
+    if (i == NO_SLOT)
+        return NOT_FETCHED;
+    sq->head = (uint16_t)(sq->head + 1u == sq->entries ? 0 : sq->head + 1);
+    slot_done(dev, i, 0, 0);
+    return FETCHED_TO_SLOT;
+}
+
 /*
  * One command. Only while `at_once` may it be executed and completed here: once a command of this
  * queue went to a slot that is not valid yet, no entry may say that the driver can use its place.
@@ -145,6 +161,10 @@ static enum fetched fetch_one(struct ob_device *dev, uint32_t sqid, bool at_once
     int ret = ob_memory_read(dev, sq->address + sq->head * sizeof c, &c, sizeof c);
     if (ret == -EPERM)
         return NOT_FETCHED; /* bus mastering is off: later */
+    if (ret == -EREMOTE) {
+        far_fetch(dev, sqid);
+        return NOT_FETCHED;
+    }
     if (ret < 0) {
         controller_fatal(dev, "a submission queue cannot be read");
         return NOT_FETCHED;
@@ -158,8 +178,14 @@ static enum fetched fetch_one(struct ob_device *dev, uint32_t sqid, bool at_once
         return to_slot(dev, sq, sqid, &c, status);
 
     r->bytes -= io.length < r->bytes ? io.length : r->bytes;
+    uint16_t head = sq->head;
     sq->head = (uint16_t)(sq->head + 1u == sq->entries ? 0 : sq->head + 1);
-    return cq_post(dev, sq, sqid, c.cid, 0, 0) ? FETCHED : NOT_FETCHED;
+    ret = cq_post(dev, sq, sqid, c.cid, 0, 0);
+    if (ret != -EREMOTE)
+        return ret ? NOT_FETCHED : FETCHED;
+    /* Executed, but not to be completed at once: without a slot it is executed again, later. */
+    sq->head = head;
+    return to_done_slot(dev, sq, sqid, &c);
 }
 
 /* A burst of one queue. True: it has more. */
@@ -170,7 +196,8 @@ static bool fetch_queue(struct ob_device *dev, uint32_t sqid, uint32_t burst, st
     struct nvme_sq *sq = &s->sq[sqid];
     bool at_once = true;
 
-    if (!sq->entries || sq->deleting || sq->head == sq->tail)
+    if (!sq->entries || sq->deleting || sq->head == sq->tail ||
+        (s->fetch.count && s->fetch.sq == sqid))
         return false;
     ob_touch(dev, sq, sizeof *sq);
     while (sq->head != sq->tail && burst && r->commands && r->bytes) {
@@ -219,6 +246,30 @@ void queue_fetch(struct ob_device *dev)
         p->resume = (uint16_t)((q + 1) % 64);
     }
     p->again |= more;
+}
+
+void queue_take(struct ob_device *dev, uint32_t sqid, const struct nvme_command *c, uint32_t n)
+{
+    struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+    struct nvme_sq *sq = &s->sq[sqid];
+
+    ob_touch(dev, sq, sizeof *sq);
+    for (; n && is_running(s) && !sq->deleting; n--, c++) {
+        struct io io;
+        uint16_t status = 0;
+
+        if (is_full(dev, sq->cq)) {
+            p->blocked = true;
+            return;
+        }
+        if (slot_conflict(dev, sqid, c->cid))
+            status = SC_CID_CONFLICT | SC_DNR;
+        else if (sqid)
+            status = io_check(dev, c, &io);
+        if (to_slot(dev, sq, sqid, c, status) == NOT_FETCHED)
+            return;
+    }
 }
 
 /* ---- After a death --------------------------------------------------------------------------------- */
@@ -272,10 +323,7 @@ static void adopt_queue(struct ob_device *dev, uint32_t cqid)
         ob_touch(dev, cq, sizeof *cq);
         if (cq_full(cq))
             cq->head = (uint16_t)(cq->head + 1u == cq->entries ? 0 : cq->head + 1);
-        if (++cq->tail == cq->entries) {
-            cq->tail = 0;
-            cq->phase ^= 1;
-        }
+        cq_advance(dev, cq);
         irq_posted(dev, cq);
     }
 }
@@ -293,10 +341,16 @@ void queue_adopt(struct ob_device *dev)
     /* What is left is executed anew, or posted. (A deletion that has ended just now is in the state.) */
     p->post.count = 0;
     for (uint32_t i = slot_next(s, 0); i < SLOTS; i = slot_next(s, i + 1)) {
-        if (s->slot[i].stage == SLOT_DONE)
+        const struct nvme_slot *slot = &s->slot[i];
+        if (far_of(s, i) || (s->post.stage == POST_FIRST && s->post.slot == i))
+            continue;
+        if (slot->far)
+            SET(dev, s->slot[i].far, 0);
+        if (slot->stage == SLOT_DONE)
             ring_push(&p->post, i);
-        else if (s->slot[i].stage == SLOT_NEW)
-            ring_push(&p->start, i);
+        else if (slot->stage == SLOT_NEW)
+            ring_push(slot->sq ? &p->start : &p->far, i);
     }
+    far_adopt(dev);
     irq_end(dev);
 }

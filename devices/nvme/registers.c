@@ -106,6 +106,7 @@ void controller_clear(struct ob_device *dev)
         SET(dev, s->cc, 0);
         SET(dev, s->csts, CSTS_NSSRO);
     }
+    far_clear(dev);
     feature_reset(dev);
     ob_timer_cancel(dev, TIMER_COALESCE);
     irq_level(dev);
@@ -125,7 +126,7 @@ void controller_settle(struct ob_device *dev)
     struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
 
-    if (s->resetting && p->outstanding == 0)
+    if (s->resetting && p->outstanding == 0 && !far_is_moving(s))
         controller_clear(dev);
     if (s->shutting && p->flushed) {
         SET(dev, s->shutting, 0);

@@ -17,18 +17,32 @@ static bool iov_aligned(const struct iovec *iov, int n, uint32_t align)
     return true;
 }
 
-/* The guest's data, by pointer. 0, a status, or -EBUSY. */
+/* Data that came, or shall go, by messages. */
+static int use_window(struct nvme_run *run, struct nvme_far *window)
+{
+    run->iov = malloc(sizeof *run->iov);
+    if (!run->iov)
+        return SC_INTERNAL;
+    *run->iov = (struct iovec){ window->buffer, run->io.length };
+    run->iovcnt = 1;
+    return 0;
+}
+
+/* The guest's data, by pointer. 0, a status, -EBUSY or -EREMOTE. */
 static int pin_data(struct ob_device *dev, struct nvme_run *run, const struct nvme_command *c,
                     unsigned access)
 {
+    struct private *p = ob_private(dev);
     struct data d;
     struct iovec iov[2 * RANGES];
 
+    if (p->window)
+        return use_window(run, p->window);
     uint16_t status = data_map(dev, c, run->io.length, &d);
     if (status)
-        return status;
+        return status == SC_FAR ? -EREMOTE : status;
     int n = data_get(dev, &d, access, iov, 2 * RANGES);
-    if (n == -EBUSY)
+    if (n == -EBUSY || n == -EREMOTE)
         return n;
     if (n < 0)
         return SC_DATA_TRANSFER | SC_DNR;
@@ -56,7 +70,8 @@ static int read_list(struct ob_device *dev, struct nvme_run *run, const struct n
     run->list = malloc((size_t)count * each);
     if (!run->list)
         return SC_INTERNAL;
-    return data_from_guest(dev, c, run->list, count * each);
+    uint16_t status = data_from_guest(dev, c, run->list, count * each);
+    return status == SC_FAR ? -EREMOTE : status;
 }
 
 /* All ranges are checked before the first is touched. */
@@ -122,16 +137,8 @@ int request_prepare(struct ob_device *dev, struct nvme_run *run, const struct nv
     if (ret == 0 && needs_bounce(run, c->opcode) && !run_take_bounce(dev, run))
         ret = -EAGAIN;
     if (ret == 0 && !run->data) {
-        struct nvme *s = ob_state(dev);
-        struct private *p = ob_private(dev);
-        const struct nvme_slot *slot = &s->slot[run - p->run];
-        struct iovec one;
-        run->hold = s->cq[sq_of(s, slot)->cq].address;
-        ret = ob_memory_get(dev, run->hold, 1, OB_WRITE, &one, 1);
-        if (ret < 0 && ret != -EBUSY)
-            return SC_DATA_TRANSFER | SC_DNR;
-        run->held = ret > 0;
-        ret = ret > 0 ? 0 : ret;
+        ret = ob_hold(dev);
+        run->held = ret == 0;
     }
     return ret;
 }

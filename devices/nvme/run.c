@@ -6,7 +6,7 @@
  * commands may hold back: one whose memory the client is just taking back, and one that needs a bounce
  * buffer while all are in use. They stay in the ring `start`.
  *
- * While a request is under way some guest memory is pinned, if only a byte of the completion queue:
+ * While a request is under way some guest memory is pinned, or where there is none, ob_hold() says so:
  * that keeps a reset from being acknowledged before the file is left alone.
  */
 #include "run.h"
@@ -59,7 +59,7 @@ static void release(struct ob_device *dev, struct nvme_run *run)
     if (run->data)
         data_put(dev, run->data, run->access);
     if (run->held)
-        ob_memory_put(dev, run->hold, 1, OB_WRITE);
+        ob_release(dev);
     if (run->bounce)
         p->bounces->free[p->bounces->count++] = run->bounce;
     free(run->data);
@@ -127,10 +127,16 @@ static bool start(struct ob_device *dev, uint32_t i)
     *run = (struct nvme_run){ .stage = RUN_GO_ON };
     if (is_writing(c->opcode))
         p->written = true;
+    p->window = far_of(s, i);
     int ret = request_prepare(dev, run, c);
+    p->window = NULL;
     if (ret < 0) {
         release(dev, run);
         run->stage = RUN_IDLE;
+        if (ret == -EREMOTE) {
+            far_wait(dev, i);
+            return true;
+        }
         p->retry |= ret == -EBUSY;
         return false;
     }
@@ -266,7 +272,7 @@ void run_forget(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
 
-    p->start.count = p->post.count = p->go_on.count = 0;
+    p->start.count = p->post.count = p->go_on.count = p->far.count = 0;
     for (uint32_t i = 0; i <= SLOTS; i++) {
         struct nvme_run *run = &p->run[i];
         if (run->stage == RUN_BUSY) {

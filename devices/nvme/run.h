@@ -37,8 +37,7 @@ struct nvme_run {
     unsigned access;
     struct iovec *iov;
     int iovcnt;
-    uint64_t hold; /* a byte of the completion queue, pinned while nothing else is */
-    bool held;
+    bool held; /* nothing is, and ob_hold() was called */
 
     uint8_t *bounce; /* BOUNCE bytes, aligned */
     struct iovec one; /* of it */
@@ -48,7 +47,8 @@ struct nvme_run {
 
 /* ---- request.c ---- */
 
-/* Checks the command and gets hold of its memory. 0, a status, or a negative number: later. */
+/* Checks the command and gets hold of its memory. 0, a status, -EREMOTE: by messages alone, or another
+ * negative number: later. */
 int request_prepare(struct ob_device *dev, struct nvme_run *run, const struct nvme_command *c);
 /* Fills in the next request. False: all is done. */
 bool request_next(struct ob_device *dev, struct nvme_run *run, const struct nvme_command *c);

@@ -83,18 +83,32 @@ uint32_t slot_new(struct ob_device *dev, uint32_t sqid, const struct nvme_comman
     ob_touch(dev, slot, sizeof *slot);
     *slot = (struct nvme_slot){ .command = *c, .sq = (uint16_t)sqid, .stage = SLOT_NEW };
     count(p, slot, 1);
-    SET(dev, s->sq[sqid].in_flight, (uint16_t)(s->sq[sqid].in_flight + 1));
+    slot_hold_queue(dev, sqid);
     return i;
 }
 
 void slot_free(struct ob_device *dev, uint32_t i)
 {
     struct nvme *s = ob_state(dev);
-    uint32_t sqid = s->slot[i].sq;
-    struct nvme_sq *sq = &s->sq[sqid];
 
+    if (s->slot[i].far)
+        far_end(dev, i);
     count(ob_private(dev), &s->slot[i], -1);
     SET(dev, s->slot_map[i / 64], s->slot_map[i / 64] & ~(1ull << i % 64));
+    slot_release_queue(dev, s->slot[i].sq);
+}
+
+void slot_hold_queue(struct ob_device *dev, uint32_t sqid)
+{
+    struct nvme *s = ob_state(dev);
+    SET(dev, s->sq[sqid].in_flight, (uint16_t)(s->sq[sqid].in_flight + 1));
+}
+
+void slot_release_queue(struct ob_device *dev, uint32_t sqid)
+{
+    struct nvme *s = ob_state(dev);
+    struct nvme_sq *sq = &s->sq[sqid];
+
     SET(dev, sq->in_flight, (uint16_t)(sq->in_flight - 1));
     if (sq->deleting && sq->in_flight == 0)
         admin_queue_empty(dev, sqid);
@@ -106,6 +120,8 @@ void slot_done(struct ob_device *dev, uint32_t i, uint16_t status, uint32_t dw0)
     struct private *p = ob_private(dev);
     struct nvme_slot *slot = &s->slot[i];
 
+    if (slot->far)
+        far_end(dev, i);
     ob_touch(dev, slot, sizeof *slot);
     slot->stage = SLOT_DONE;
     slot->status = status;

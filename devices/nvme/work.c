@@ -8,6 +8,7 @@
 #include "nvme.h"
 
 #include <sched.h>
+#include <string.h>
 
 void work_soon(struct ob_device *dev)
 {
@@ -57,6 +58,7 @@ void work(struct ob_device *dev)
         queue_fetch(dev);
         event_report(dev);
     }
+    far_go_on(dev);
     if (p->written)
         namespaces_written(dev);
     add_counters(dev);
@@ -74,12 +76,14 @@ void work_committed(struct ob_device *dev)
         run_forget(dev);
         slot_count_all(dev);
         doorbell_forget(dev);
-        p->blocked = p->coalesce_timer = false;
+        p->blocked = p->coalesce_timer = p->far_admin = false;
+        p->far_queues = 0;
+        memset(p->far_cq, 0, sizeof p->far_cq);
         p->epoch = s->epoch;
     }
     if (p->start.count || p->go_on.count)
         run_start(dev);
-    bool idle = p->outstanding == 0 && (!can_complete(s) || (!p->start.count && !p->post.count));
+    bool idle = p->outstanding == 0 && (!can_complete(s) || (!p->start.count && !p->post.count && far_is_idle(dev)));
     if (s->shutting && !p->flushed && idle && run_flush_all(dev)) {
         p->flushed = true;
         work_soon(dev);

@@ -306,6 +306,14 @@ int ob_memory_get(struct ob_device *dev, uint64_t address, uint64_t n, unsigned 
                   struct iovec *iov, int max);
 void ob_memory_put(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access);
 
+/*
+ * Keeps a reset from being acknowledged, and a client that has gone from being forgotten, as memory
+ * that was got does: for I/O that a reset must not overtake, in the state or in no memory at all. 0, or
+ * -EBUSY as above. Each hold must be released.
+ */
+int ob_hold(struct ob_device *dev);
+void ob_release(struct ob_device *dev);
+
 /* A pointer for a short look from pending(), which may not go through the copies above: valid until
  * the next event of the loop, so ask again each time. NULL: not mapped in one piece. */
 const void *ob_memory_peek(struct ob_device *dev, uint64_t address, size_t n);

@@ -92,6 +92,24 @@ void ob_memory_put(struct ob_device *dev, uint64_t address, uint64_t n, unsigned
         dev->resume = true; /* the message that waits is tried again when this step is done */
 }
 
+/* Counts as a pin, of no region. */
+int ob_hold(struct ob_device *dev)
+{
+    if (dev->quiesce) {
+        dev->refused = true;
+        return -EBUSY;
+    }
+    dev->pin_count++;
+    return 0;
+}
+
+void ob_release(struct ob_device *dev)
+{
+    dev->pin_count--;
+    if (dev->quiesce)
+        dev->resume = true;
+}
+
 bool guest_all_pinned(struct ob_device *dev)
 {
     dev->quiesce = dev->pin_count != 0;

@@ -116,12 +116,48 @@ void disk_end(struct disk *disk)
 
 /* ---- The controller ------------------------------------------------------------------------------ */
 
-void driver_connect(struct driver *d, const char *socket, uint64_t memory)
+#define MIX (11 * 4096u) /* bytes of one kind of memory, before the other begins */
+
+int driver_map(struct driver *d, uint64_t address, void *memory, uint64_t size)
 {
     const uint32_t rw = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
+    bool far = d->kind == DRIVER_MESSAGES || (d->kind == DRIVER_MIXED && address / MIX % 2);
+
+    return ob_client_dma_map(d->client, address, size, memory, far ? -1 : d->memory_fd,
+                             far ? 0 : (uint64_t)((uint8_t *)memory - d->memory), rw);
+}
+
+static void map_all(struct driver *d)
+{
+    uint64_t left = MIX - DRIVER_BASE % MIX, size;
+
+    for (uint64_t at = 0; at < d->size; at += size) {
+        size = d->kind == DRIVER_MIXED && left < d->size - at ? left : d->size - at;
+        check(d, driver_map(d, DRIVER_BASE + at, d->memory + at, size));
+        left = MIX;
+    }
+}
+
+static void choose_kind(struct driver *d)
+{
+    const char *kind = getenv("NVME_MEMORY");
+
+    if (!kind || strcmp(kind, "mapped") == 0)
+        d->kind = DRIVER_MAPPED;
+    else if (strcmp(kind, "messages") == 0)
+        d->kind = DRIVER_MESSAGES;
+    else if (strcmp(kind, "mixed") == 0)
+        d->kind = DRIVER_MIXED;
+    else
+        die("NVME_MEMORY", EINVAL);
+}
+
+void driver_connect(struct driver *d, const char *socket, uint64_t memory)
+{
     const uint16_t command = 6; /* memory space, bus master */
 
     *d = (struct driver){ .size = memory };
+    choose_kind(d);
     int ret = -EBUSY;
     /* The device's process may not have noticed yet that the client before us has gone. */
     for (unsigned i = 0; i < 1000 && ret == -EBUSY; i++) {
@@ -142,7 +178,7 @@ void driver_connect(struct driver *d, const char *socket, uint64_t memory)
     d->memory = mmap(NULL, memory, PROT_READ | PROT_WRITE, MAP_SHARED, d->memory_fd, 0);
     if (d->memory == MAP_FAILED)
         die("memory", errno);
-    check(d, ob_client_dma_map(d->client, DRIVER_BASE, memory, d->memory, d->memory_fd, 0, rw));
+    map_all(d);
     check(d, ob_client_write(d->client, VFIO_PCI_CONFIG_REGION_INDEX, 4, &command, 2));
 }
 
@@ -258,17 +294,18 @@ uint16_t driver_delete_queue(struct driver *d, uint32_t q)
     return status ? status : driver_do(d, 0, &cq, NULL);
 }
 
-void driver_shadow(struct driver *d)
+bool driver_shadow(struct driver *d)
 {
     struct nvme_command c = { .opcode = ADMIN_DOORBELL_BUFFER };
 
     d->doorbells = driver_alloc(d, 4096, 4096, &c.prp1);
     d->events = driver_alloc(d, 4096, 4096, &c.prp2);
-    if (driver_do(d, 0, &c, NULL)) {
+    d->shadow = driver_do(d, 0, &c, NULL) == 0;
+    if (!d->shadow && d->kind == DRIVER_MAPPED) {
         fprintf(stderr, "driver: no shadow doorbells\n");
         exit(1);
     }
-    d->shadow = true;
+    return d->shadow;
 }
 
 uint16_t driver_put(struct driver *d, uint32_t q, const struct nvme_command *c)
@@ -307,11 +344,19 @@ void driver_ring_head(struct driver *d, uint32_t q)
     doorbell(d, 2 * q + 1, d->queue[q].head);
 }
 
+void driver_answer(struct driver *d)
+{
+    if (d->kind != DRIVER_MAPPED)
+        check(d, ob_client_process(d->client));
+}
+
 bool driver_poll(struct driver *d, uint32_t q, struct nvme_completion *c)
 {
     struct driver_queue *dq = &d->queue[q];
     volatile struct nvme_completion *e = &dq->cq[dq->head];
 
+    if ((e->status & 1) != dq->phase)
+        driver_answer(d);
     if ((e->status & 1) != dq->phase)
         return false;
     atomic_thread_fence(memory_order_acquire);

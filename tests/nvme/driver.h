@@ -5,6 +5,9 @@
  * nothing that it was not told to: queues are made, entries written and doorbells rung one by one, so
  * that a test can do each of these wrong. Functions that talk to the device end the program with a
  * line if the connection fails, unless they say otherwise.
+ *
+ * The environment's NVME_MEMORY says how the device gets its memory: "mapped" (or nothing), "messages",
+ * or "mixed", which changes between the two all the time.
  */
 #ifndef NVME_DRIVER_H
 #define NVME_DRIVER_H
@@ -35,6 +38,7 @@ struct driver {
     uint8_t *memory;
     uint64_t size, used;
     int memory_fd;
+    enum { DRIVER_MAPPED, DRIVER_MESSAGES, DRIVER_MIXED } kind;
     struct driver_queue queue[DRIVER_QUEUES];
     bool shadow;
     _Atomic uint32_t *doorbells, *events; /* shadow ones */
@@ -64,6 +68,11 @@ void disk_end(struct disk *disk);
 void driver_connect(struct driver *d, const char *socket, uint64_t memory);
 void driver_close(struct driver *d);
 
+/* One more map of memory that driver_connect() made, as NVME_MEMORY has it for this address. 0 or -errno. */
+int driver_map(struct driver *d, uint64_t address, void *memory, uint64_t size);
+/* Answers the device's messages, if it may have some. */
+void driver_answer(struct driver *d);
+
 uint32_t driver_read32(struct driver *d, uint32_t reg);
 uint64_t driver_read64(struct driver *d, uint32_t reg);
 void driver_write32(struct driver *d, uint32_t reg, uint32_t v);
@@ -87,7 +96,8 @@ static inline uint64_t driver_address(const struct driver *d, const void *p)
 /* A pair with completion queue number q as well. vector: -1, or of its interrupts. A status. */
 uint16_t driver_queue(struct driver *d, uint32_t q, uint32_t entries, int vector);
 uint16_t driver_delete_queue(struct driver *d, uint32_t q);
-void driver_shadow(struct driver *d);
+/* False: not with this memory. */
+bool driver_shadow(struct driver *d);
 
 /* Puts a command at the tail (its cid is filled in unless `keep_cid`), without ringing. Its cid. */
 uint16_t driver_put(struct driver *d, uint32_t q, const struct nvme_command *c);

@@ -122,15 +122,12 @@ static void queues_outside_of_memory(void **state)
 /* Data and queues that lie in two maps, next to each other. */
 static void across_regions(void **state)
 {
-    const uint64_t here = DRIVER_BASE + driver.size, rw_flags = 3;
+    const uint64_t here = DRIVER_BASE + driver.size;
     uint8_t *data = pages(4);
     (void)state;
 
-    assert_int_equal(ob_client_dma_map(driver.client, here, 4096, data, driver.memory_fd,
-                                       (uint64_t)(data - driver.memory), rw_flags), 0);
-    assert_int_equal(ob_client_dma_map(driver.client, here + 4096, 4096, data + 8192,
-                                       driver.memory_fd, (uint64_t)(data + 8192 - driver.memory),
-                                       rw_flags), 0);
+    assert_int_equal(driver_map(&driver, here, data, 4096), 0);
+    assert_int_equal(driver_map(&driver, here + 4096, data + 8192, 4096), 0);
     fill(data, 4096, 1);
     fill(data + 8192, 4096, 2);
     struct nvme_command w = rw(NVM_WRITE, NULL, 0, 8);
@@ -187,7 +184,8 @@ static void doorbells_out_of_range(void **state)
     driver_write32(&driver, REG_DOORBELLS + 8 + 4, 63); /* a head beyond what was posted */
     assert_int_equal(io(&f), 0);
     /* In memory too. */
-    driver_shadow(&driver);
+    if (!driver_shadow(&driver))
+        return;
     for (uint32_t i = 2; i < 130; i++)
         atomic_store(&driver.doorbells[i], 0xffff0000 | i);
     driver_write32(&driver, REG_DOORBELLS + 8, 0);
@@ -297,8 +295,7 @@ static void unmap_with_commands_in_flight(void **state)
     (void)state;
 
     for (unsigned round = 0; round < 30; round++) {
-        assert_int_equal(ob_client_dma_map(driver.client, here, MIB, data, driver.memory_fd,
-                                           (uint64_t)(data - driver.memory), 3), 0);
+        assert_int_equal(driver_map(&driver, here, data, MIB), 0);
         for (unsigned i = 0; i < 60; i++) {
             struct nvme_command c = rw(NVM_COMPARE, NULL, i * 8, 8);
             c.prp1 = here + i * 4096;
