@@ -1,8 +1,9 @@
 /*
- * serial.c - a serial port: a 16550A behind one I/O BAR, and the line it is connected to.
+ * serial.c - a serial port: a 16550A behind one I/O BAR, or at an address of its own, and the line it
+ * is connected to.
  *
- * It has the identity of QEMU's pci-serial, so that systems bring a driver for it. The baud rate is
- * stored and not obeyed: a byte takes no time on the line.
+ * On PCI it has the identity of QEMU's pci-serial, so that systems bring a driver for it; else it is what
+ * a devicetree calls ns16550a. The baud rate is stored and not obeyed: a byte takes no time on the line.
  *
  * Each access of the guest is a message, so what counts is how few of them a byte takes. Drivers
  * write up to 16 bytes, then read a register to see whether the transmitter is empty. So bytes wait
@@ -234,7 +235,7 @@ static void settle(struct ob_device *dev, bool active)
         s->output_waits = 1;
     }
     update_time_out(dev, active);
-    ob_intx(dev, uart_interrupt(&s->uart) && !s->in_handler);
+    ob_irq(dev, 0, uart_interrupt(&s->uart) && !s->in_handler);
     if (line_watch(dev, &p->line, s->input_at == s->input_end, p->blocked, line_ready))
         ob_timer_set(dev, TIMER_INPUT, ob_now(dev));
 }
@@ -419,9 +420,19 @@ static const struct ob_field fields[] = {
     OB_END,
 };
 
+static const char *const compatible[] = { "ns16550a", NULL };
+static const struct ob_platform_region registers[] = {
+    { .name = "registers",
+      .size = UART_REGISTERS,
+      .widths = OB_WIDTH_1,
+      .read = read_registers,
+      .write = write_registers },
+};
+static const struct ob_platform_irq irqs[] = { { .name = "uart" } };
+
 static const struct ob_plugin serial = {
     .name = "serial",
-    .summary = "serial port: a 16550A on PCI",
+    .summary = "serial port: a 16550A, on PCI or not",
     .options = options,
     .pci = { .vendor = 0x1b36, .device = 0x0002, .class_code = 0x070002, .revision = 1 },
     .bar[0] = { .size = UART_REGISTERS,
@@ -429,6 +440,11 @@ static const struct ob_plugin serial = {
                 .read = read_registers,
                 .write = write_registers },
     .irq.intx = true,
+    .platform = { .compatible = compatible,
+                  .regions = registers,
+                  .regions_count = 1,
+                  .irqs = irqs,
+                  .irqs_count = 1 },
     .state = { .size = sizeof(struct serial), .fields = fields, .version = 1 },
     .private_size = sizeof(struct private),
     .timers = TIMERS,

@@ -133,6 +133,12 @@ int ob_client_reset(struct ob_client *c);
 
 /* ---- Regions ------------------------------------------------------------------------------- */
 
+/* A list of strings, as devicetrees have them: one behind the other, each with its end. NULL and 0: empty. */
+struct ob_strings {
+    const char *first;
+    unsigned count;
+};
+
 /* What a server says about one region, checked. To be read only, and freed by ob_region_free(). */
 struct ob_region {
     uint32_t index;
@@ -149,11 +155,26 @@ struct ob_region {
     const struct vfio_region_sparse_mmap_area *areas;
     int fd;          /* what to map, owned by this structure; -1 when there is nothing */
     bool may_shrink; /* the server can make the file of fd shorter */
+    /* VFIO_USER_REGION_INFO_CAP_PLATFORM, which the regions of a device that is not on PCI have: the
+     * region's name, what the device is, the most specific first, and the names of its interrupts by
+     * number. All of printable characters; they end with the region. Without it NULL and empty. */
+    const char *name;
+    struct ob_strings compatible;
+    struct ob_strings irq_names;
 };
 
 /* *region is NULL on errors. */
 int ob_client_region(struct ob_client *c, uint32_t index, struct ob_region **region);
 void ob_region_free(struct ob_region *region); /* NULL is fine; mappings stay */
+
+/* The nth of a list, from 0; NULL: there are not so many. Is `what` in it, and which is it (nth may be
+ * NULL)? */
+const char *ob_strings_get(const struct ob_strings *s, unsigned nth);
+bool ob_strings_has(const struct ob_strings *s, const char *what, unsigned *nth);
+
+/* A platform device's region and interrupt by name. Two messages at least. -ENOENT: no such name. */
+int ob_client_find_region(struct ob_client *c, const char *name, struct ob_region **region);
+int ob_client_find_irq(struct ob_client *c, const char *name, uint32_t *index);
 
 /*
  * Maps [offset, offset + size) of a region: shared, prot is PROT_READ, PROT_WRITE or both. All of

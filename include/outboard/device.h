@@ -1,5 +1,5 @@
 /*
- * device.h - how to write a device. (Plugin interface, version 1.)
+ * device.h - how to write a device. (Plugin interface, version 2.)
  *
  * A device declares what it is as data, in one struct ob_plugin, and supplies functions for what it
  * does. The framework does the rest: the protocol, config space and its capabilities, guest memory,
@@ -35,7 +35,7 @@
 extern "C" {
 #endif
 
-#define OB_ABI 1u
+#define OB_ABI 2u
 
 struct ob_device; /* one device of a plugin's kind, made by the framework */
 
@@ -135,6 +135,41 @@ struct ob_irqs {
     bool req; /* the device can ask to be given back: ob_request_irq() */
 };
 
+/* ---- What it is when it is not on PCI --------------------------------------------------------
+ *
+ * A platform device sits at an address that somebody knows, say from a devicetree. It has regions and
+ * interrupts by number, each with a name, and `compatible`, which tells drivers what it is. It has no
+ * config space, no messages, and needs no leave to reach guest memory.
+ *
+ * A plugin with platform.compatible is a platform device; with pci.vendor as well it can be either,
+ * and the option bus=pci|platform, which the framework then adds, chooses: the first of the two if it
+ * is not given. All callbacks are the same on both. Names are 1 to 31 printable characters.
+ */
+struct ob_platform_region {
+    const char *name;
+    uint64_t size; /* bytes, 1 to 2^40 */
+    /* As in struct ob_bar. Without read, or write, clients learn that the region cannot be read or written,
+     * but for its areas. */
+    unsigned widths;
+    int (*read)(struct ob_device *dev, uint64_t at, void *buf, size_t n);
+    int (*write)(struct ob_device *dev, uint64_t at, const void *buf, size_t n);
+    const struct ob_area *areas;
+    unsigned areas_count;
+};
+
+struct ob_platform_irq {
+    const char *name;
+    bool edge; /* each rise is an event; else the level counts, see ob_irq() */
+};
+
+struct ob_platform {
+    const char *const *compatible; /* the most specific first, ends with NULL; at most 16 */
+    const struct ob_platform_region *regions;
+    unsigned regions_count; /* 1 to 16 */
+    const struct ob_platform_irq *irqs;
+    unsigned irqs_count; /* 0 to 16 */
+};
+
 /* One member of the state, for whoever reads it from outside: a newer build, or another host. */
 enum ob_field_kind { OB_FIELD_END, OB_FIELD_INT, OB_FIELD_BYTES };
 struct ob_field {
@@ -180,7 +215,8 @@ struct ob_plugin {
     struct ob_bar bar[6];
     const struct ob_typed_region *regions; /* VFIO indexes 9 and up; at most 16 */
     unsigned regions_count;
-    struct ob_irqs irq;
+    struct ob_irqs irq; /* on PCI */
+    struct ob_platform platform;
     struct ob_state_info state;
     size_t private_size;
     unsigned timers; /* ob_timer_set() knows ids 0 to timers - 1; at most 64 */
@@ -245,17 +281,30 @@ int ob_parse_bool(const char *text, bool *value);
 void ob_error(struct ob_device *dev, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void ob_debug(struct ob_device *dev, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Memory of BAR `bar` (or of the typed region with VFIO index `bar`) where it has areas: a pointer to the
- * region's start, of which only the areas may be used. The client writes to it whenever it likes: copy
- * first, then check the copy. */
-void *ob_bar_memory(struct ob_device *dev, unsigned bar);
+/* Memory of a region where it has areas: a pointer to the region's start, of which only the areas may be
+ * used. On PCI, `region` is the number of a BAR, or a typed region's VFIO index. The client writes to it
+ * whenever it likes: copy first, then check the copy. */
+void *ob_region_memory(struct ob_device *dev, unsigned region);
+static inline void *ob_bar_memory(struct ob_device *dev, unsigned bar)
+{
+    return ob_region_memory(dev, bar);
+}
 
 /*
- * Interrupts. INTx has a level: while it is true the client is told, again after each end of
- * interrupt. Messages are events. The number of vectors that the driver enabled is 0 while neither
- * MSI nor MSI-X is on; a message on a vector that is off is lost, a masked MSI-X vector stays pending.
+ * A wire: interrupt `index` of a platform device, or 0, which is INTx on PCI. It has a level: while it is
+ * true the client is told, again after each end of interrupt. Of one declared `edge`, the client is told
+ * each rise, once: to pulse it is to raise it and to lower it again.
  */
-void ob_intx(struct ob_device *dev, bool level);
+void ob_irq(struct ob_device *dev, unsigned index, bool level);
+static inline void ob_intx(struct ob_device *dev, bool level)
+{
+    ob_irq(dev, 0, level);
+}
+
+/*
+ * Messages (PCI) are events. The number of vectors that the driver enabled is 0 while neither MSI nor
+ * MSI-X is on; a message on a vector that is off is lost, a masked MSI-X vector stays pending.
+ */
 unsigned ob_vectors(struct ob_device *dev);
 void ob_message(struct ob_device *dev, unsigned vector);
 void ob_error_irq(struct ob_device *dev);
@@ -272,7 +321,7 @@ void ob_timer_cancel(struct ob_device *dev, unsigned id);
  * dma_done() is called for the slot in a step of its own, with 0 or:
  *   -EFAULT  some of the range is not mapped for this access, or the client's file was truncated
  *   -EIO     the client answered with an error, or is gone
- *   -EPERM   bus mastering is off
+ *   -EPERM   bus mastering is off (PCI)
  * Until then the buffer belongs to the transfer. Returns 0, or -EBUSY (the slot is in use), -EINVAL
  * (slot, or a buffer that is not in the state, or n is 0 or over 1 MiB); then dma_done is not called.
  * A reset cancels all transfers without calling dma_done.

@@ -118,6 +118,27 @@ struct vfio_user_sub_region {
     uint64_t datamatch; /* user_data of an ioregionfd */
 };
 
+/*
+ * A capability of a region (struct vfio_region_info) that is not in the specification: what a
+ * devicetree says of a device that is found by no bus. Each region of a device with
+ * VFIO_DEVICE_FLAGS_PLATFORM has it, also one that cannot be mapped. Behind the fixed part follow, of
+ * the sizes given and without gaps, three lists of strings, each string with its NUL:
+ *   name         one: the region's own (in a devicetree: reg-names)
+ *   compatible   what the device is, the most specific first
+ *   irq_names    of the device's interrupts, in the order of their numbers (interrupt-names)
+ * then zeros up to a multiple of 8. Strings are 1 to 31 printable characters (0x21 to 0x7e). The id is
+ * "OB", far from those that <linux/vfio.h> numbers through.
+ */
+#define VFIO_USER_REGION_INFO_CAP_PLATFORM 0x4f42
+struct vfio_user_region_info_cap_platform {
+    struct vfio_info_cap_header header; /* version 1 */
+    uint32_t name_size;
+    uint32_t compatible_size;
+    uint32_t irq_names_size;
+    uint32_t reserved;
+    uint8_t names[];
+};
+
 /* Sections "VFIO_USER_REGION_READ" and "VFIO_USER_REGION_WRITE": request and reply alike. */
 struct vfio_user_region_access {
     uint64_t offset;
@@ -163,6 +184,7 @@ static_assert(sizeof(struct vfio_user_device_info) == 16, "device info");
 static_assert(sizeof(struct vfio_region_info) == 32, "region info");
 static_assert(sizeof(struct vfio_user_region_io_fds) == 16, "region I/O descriptors");
 static_assert(sizeof(struct vfio_user_sub_region) == 40, "sub-region");
+static_assert(sizeof(struct vfio_user_region_info_cap_platform) == 24, "platform capability");
 static_assert(sizeof(struct vfio_irq_info) == 16, "interrupt info");
 static_assert(sizeof(struct vfio_irq_set) == 20, "interrupt set");
 static_assert(sizeof(struct vfio_user_region_access) == 16, "region access");

@@ -44,6 +44,22 @@ uint64_t facts_size(const struct facts *f, uint32_t region)
     return f->regions[region].region->size;
 }
 
+/* A region that says what the device is: each of a platform device does, but an answer may be missing. */
+static const struct ob_region *platform_region(const struct facts *f)
+{
+    for (uint32_t i = 0; i < f->device.num_regions; i++)
+        if (f->regions[i].region && f->regions[i].region->compatible.count)
+            return f->regions[i].region;
+    return NULL;
+}
+
+const struct ob_strings *facts_compatible(const struct facts *f)
+{
+    static const struct ob_strings none;
+    const struct ob_region *r = platform_region(f);
+    return r ? &r->compatible : &none;
+}
+
 static const char *pci_name(const struct facts *f, const char *const *names, size_t count,
                             uint32_t index)
 {
@@ -54,12 +70,16 @@ const char *facts_region_name(const struct facts *f, uint32_t index)
 {
     static const char *const names[] = { "BAR0", "BAR1", "BAR2",   "BAR3", "BAR4",
                                          "BAR5", "ROM",  "config", "VGA" };
-    return pci_name(f, names, sizeof(names) / sizeof(names[0]), index);
+    const struct ob_region *r = f->regions[index].region;
+    return r && r->name ? r->name : pci_name(f, names, sizeof(names) / sizeof(names[0]), index);
 }
 
 const char *facts_irq_name(const struct facts *f, uint32_t index)
 {
     static const char *const names[] = { "INTx", "MSI", "MSI-X", "ERR", "REQ" };
+    const struct ob_region *r = platform_region(f);
+    if (r)
+        return ob_strings_get(&r->irq_names, index);
     return pci_name(f, names, sizeof(names) / sizeof(names[0]), index);
 }
 
@@ -95,7 +115,7 @@ static void print_regions(FILE *out, const struct facts *f)
         const char *name = facts_region_name(f, i);
         if (r && r->size == 0)
             continue;
-        fprintf(out, "  %3u %-7s", i, name ? name : "");
+        fprintf(out, "  %3u %-7s ", i, name ? name : "");
         if (!r) {
             fprintf(out, "refused: %s\n", strerror(-f->regions[i].error));
             continue;
@@ -117,7 +137,7 @@ static void print_irqs(FILE *out, const struct facts *f)
         const char *name = facts_irq_name(f, i);
         if (!irq->error && irq->info.count == 0)
             continue;
-        fprintf(out, "  %3u %-7s", i, name ? name : "");
+        fprintf(out, "  %3u %-7s ", i, name ? name : "");
         if (irq->error) {
             fprintf(out, "refused: %s\n", strerror(-irq->error));
             continue;
@@ -126,6 +146,18 @@ static void print_irqs(FILE *out, const struct facts *f)
         print_flags(out, irq->info.flags, facts_irq_flags);
         fputc('\n', out);
     }
+}
+
+static void print_compatible(FILE *out, const struct facts *f)
+{
+    const char *name;
+
+    if (!facts_compatible(f)->count)
+        return;
+    fprintf(out, "Compatible:");
+    for (unsigned i = 0; (name = ob_strings_get(facts_compatible(f), i)); i++)
+        fprintf(out, " %s", name);
+    fputc('\n', out);
 }
 
 void facts_print(FILE *out, const struct facts *f)
@@ -140,6 +172,7 @@ void facts_print(FILE *out, const struct facts *f)
     fprintf(out, "Device: ");
     print_flags(out, f->device.flags, facts_device_flags);
     fputc('\n', out);
+    print_compatible(out, f);
     print_regions(out, f);
     print_irqs(out, f);
     fprintf(out, "Migration: ");

@@ -35,9 +35,12 @@ struct facts {
 /* The size of region i of a PCI device, 0 where there is none. */
 uint64_t facts_size(const struct facts *f, uint32_t region);
 
-/* "BAR0", "INTx", ...; NULL where the index has no name. */
+/* "BAR0", "INTx", ..., or what a platform device calls it; NULL where the index has no name. */
 const char *facts_region_name(const struct facts *f, uint32_t index);
 const char *facts_irq_name(const struct facts *f, uint32_t index);
+
+/* What a platform device is compatible with; empty for others. */
+const struct ob_strings *facts_compatible(const struct facts *f);
 
 /* A bit of a flag word and its name; lists end with a NULL name. */
 struct facts_flag {

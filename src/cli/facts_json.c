@@ -250,6 +250,14 @@ int facts_print_json(FILE *out, const struct facts *f)
     put(&b, o, "protocol", protocol(&b, &f->server));
     put_flags(&b, o, "device", f->device.flags, facts_device_flags);
 
+    if (facts_compatible(f)->count) {
+        json *compatible = json_object_new_array();
+        const char *name;
+        for (unsigned i = 0; (name = ob_strings_get(facts_compatible(f), i)); i++)
+            append(&b, compatible, json_object_new_string(name));
+        put(&b, o, "compatible", compatible);
+    }
+
     json *regions = json_object_new_array();
     for (uint32_t i = 0; i < f->device.num_regions; i++)
         append(&b, regions, region(&b, f, i));

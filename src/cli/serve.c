@@ -3,6 +3,7 @@
  */
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "server/bus.h"
 #include "server/log.h"
 #include "worker/plugins.h"
 #include "worker/worker.h"
@@ -41,13 +42,26 @@ struct request {
     bool print_capabilities;
 };
 
+/* The nth option: the device's own, then the framework's for it. NULL at the end. */
+static const struct ob_option *option_of(const struct ob_plugin *p, unsigned nth)
+{
+    const struct ob_option *o = p->options;
+
+    for (; o && o->key; o++)
+        if (nth-- == 0)
+            return o;
+    return nth == 0 ? bus_option(p) : NULL;
+}
+
 static int list_devices(void)
 {
+    const struct ob_option *o;
+
     const struct ob_plugin *p;
 
     for (unsigned i = 0; (p = plugin_built_in(i)); i++) {
         printf("%-10s %s\n", p->name, p->summary);
-        for (const struct ob_option *o = p->options; o && o->key; o++)
+        for (unsigned n = 0; (o = option_of(p, n)); n++)
             printf("    %s=%s%s%s\n        %s%s%s\n", o->key, o->value,
                    o->flags & OB_OPTION_REQUIRED ? "  (required)" : "",
                    o->flags & OB_OPTION_REPEAT ? "  (may be repeated)" : "", o->help,
@@ -60,12 +74,18 @@ static int list_devices(void)
 static int print_capabilities(const struct ob_plugin *p)
 {
     json_object *root = json_object_new_object(), *keys = json_object_new_array();
+    json_object *buses = json_object_new_array();
+    const struct ob_option *o;
+    const struct bus *bus;
 
     json_object_object_add(root, "type", json_object_new_string("vfio-user"));
     json_object_object_add(root, "device", json_object_new_string(p->name));
     json_object_object_add(root, "description", json_object_new_string(p->summary));
     json_object_object_add(root, "features", json_object_new_array());
-    for (const struct ob_option *o = p->options; o && o->key; o++)
+    for (unsigned n = 0; (bus = bus_of(p, n)); n++)
+        json_object_array_add(buses, json_object_new_string(bus->name));
+    json_object_object_add(root, "buses", buses);
+    for (unsigned n = 0; (o = option_of(p, n)); n++)
         json_object_array_add(keys, json_object_new_string(o->key));
     json_object_object_add(root, "options", keys);
     puts(json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY));
@@ -75,10 +95,12 @@ static int print_capabilities(const struct ob_plugin *p)
 
 static const struct ob_option *declared(const struct ob_plugin *p, const char *key)
 {
-    for (const struct ob_option *o = p->options; o && o->key; o++)
+    const struct ob_option *o;
+
+    for (unsigned n = 0; (o = option_of(p, n)); n++)
         if (strcmp(o->key, key) == 0)
-            return o;
-    return NULL;
+            break;
+    return o;
 }
 
 static bool given_before(const struct request *r, unsigned i)
@@ -92,15 +114,16 @@ static bool given_before(const struct request *r, unsigned i)
 static int check_values(const struct request *r)
 {
     const struct ob_plugin *p = r->settings.plugin;
+    const struct ob_option *o;
 
     for (unsigned i = 0; i < r->value_count; i++) {
-        const struct ob_option *o = declared(p, r->values[i].key);
+        o = declared(p, r->values[i].key);
         if (!o)
             return cli_usage("serve", "%s: %s has no such key", r->values[i].key, p->name);
         if (!(o->flags & OB_OPTION_REPEAT) && given_before(r, i))
             return cli_usage("serve", "%s=: given twice", o->key);
     }
-    for (const struct ob_option *o = p->options; o && o->key; o++) {
+    for (unsigned n = 0; (o = option_of(p, n)); n++) {
         bool given = false;
         for (unsigned i = 0; i < r->value_count; i++)
             given |= strcmp(r->values[i].key, o->key) == 0;

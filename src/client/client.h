@@ -167,6 +167,10 @@ int client_negotiated(struct ob_client *c);
 /* The slot of a request can be used again. With the lock. */
 void client_free_request(struct ob_client *c, struct ob_request *rq);
 
+/* platform.c: reads the platform capability, n bytes at most. NULL, or what is wrong with it. The strings
+ * stay where they are. */
+const char *client_take_platform(struct ob_region *r, const uint8_t *bytes, size_t n);
+
 /* send.c, with the lock held, which is given up meanwhile. */
 /* Sends a whole message. -ETIMEDOUT: nothing was sent; else the connection is lost on errors. */
 int client_send(struct ob_client *c, struct call *call, uint64_t deadline);

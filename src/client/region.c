@@ -249,6 +249,8 @@ static const char *take_capabilities(struct info *i)
             wrong = take_areas(i, at);
         else if (cap.id == VFIO_REGION_INFO_CAP_TYPE)
             wrong = take_type(i, at);
+        else if (cap.id == VFIO_USER_REGION_INFO_CAP_PLATFORM)
+            wrong = client_take_platform(&i->region, i->tail + (at - sizeof i->head), i->size - at);
     }
     return wrong;
 }

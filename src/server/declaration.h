@@ -6,7 +6,7 @@
 
 #include <outboard/device.h>
 
-/* 0, or -1 with a sentence in `why`. */
+/* For all buses that it is declared for. 0, or -1 with a sentence in `why`. */
 int declaration_check(const struct ob_plugin *plugin, char *why, size_t space);
 
 #endif

@@ -2,12 +2,12 @@
  * device.c - making a device, new or from what a dead worker left, and taking it down.
  */
 #include "server/device.h"
-#include "server/config.h"
+#include "server/bus.h"
 #include "server/declaration.h"
 #include "server/dma.h"
 #include "server/irq.h"
 #include "server/log.h"
-#include "server/region_table.h"
+#include "server/region_memory.h"
 #include "server/reset.h"
 
 #include <stdio.h>
@@ -75,7 +75,7 @@ static int allocate(struct ob_device *dev)
     dev->memory = memory_new(WIRE_MAX_DMA_MAPS, WIRE_MAX_DMA_MAPS + 1);
     if (!dev->memory)
         return -errno;
-    return config_describe(dev);
+    return dev->bus->describe(dev);
 }
 
 static void power_on(struct ob_device *dev)
@@ -90,7 +90,7 @@ static void drop_unused(struct ob_device *dev)
 {
     const struct server_keeping *k = dev->keeping;
 
-    for (uint32_t name = k->next(k->ctx, KEEP_FILE - 1); name && name < KEEP_BAR;
+    for (uint32_t name = k->next(k->ctx, KEEP_FILE - 1); name && name < KEEP_REGION;
          name = k->next(k->ctx, name)) {
         uint32_t number = name & 0x0fffffff;
         bool used = name < KEEP_IRQ ? memory_file_fd(dev->memory, number) >= 0
@@ -131,6 +131,18 @@ static int start(struct ob_device *dev)
     return ret;
 }
 
+static int choose_bus(struct ob_device *dev)
+{
+    const struct ob_option *option = bus_option(dev->plugin);
+    const char *name = option ? ob_option(dev, option->key) : NULL;
+
+    dev->bus = name ? bus_find(dev->plugin, name) : bus_of(dev->plugin, 0);
+    if (dev->bus)
+        return 0;
+    server_log(dev, "bus=%s: not one of %s", name, option->value);
+    return -EINVAL;
+}
+
 static int begin(struct ob_device *dev, int block_fd, const struct effect_counts *dead)
 {
     bool inherited = block_fd >= 0;
@@ -140,7 +152,10 @@ static int begin(struct ob_device *dev, int block_fd, const struct effect_counts
         server_log(dev, "the plugin's declaration cannot be served: %s", why);
         return -EINVAL;
     }
-    int ret = allocate(dev);
+    int ret = choose_bus(dev);
+    if (ret < 0)
+        return ret;
+    ret = allocate(dev);
     if (ret < 0) {
         server_log(dev, "cannot make the device: %s", strerror(-ret));
         return ret;
@@ -149,7 +164,7 @@ static int begin(struct ob_device *dev, int block_fd, const struct effect_counts
     if (dev->plugin->open && (ret = dev->plugin->open(dev)) < 0)
         return ret;
     dev->opened = true;
-    if ((ret = open_block(dev, block_fd)) == 0 && (ret = region_table_open(dev, inherited)) == 0)
+    if ((ret = open_block(dev, block_fd)) == 0 && (ret = region_memory_open(dev, inherited)) == 0)
         ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
     if (ret == 0)
         ret = effect_start(&dev->block);
@@ -175,11 +190,13 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
     dev->epoll = epoll;
     dev->keeping = keeping;
     dev->connection.fd = -1;
-    dev->intx_mask_fd = dev->intx_unmask.fd = -1;
+    for (unsigned i = 0; i < IRQ_LINES; i++)
+        dev->line[i] = (struct line){ .unmask.fd = -1, .mask_fd = -1, .dev = dev };
     snprintf(dev->name, sizeof dev->name, "%s", name);
     for (unsigned i = 0; i < IRQ_COUNT; i++)
         dev->irq_fd[i] = -1;
-    region_table_describe(dev);
+    for (unsigned i = 0; i < REGIONS_MAX; i++)
+        dev->region[i].fd = -1;
 
     if (begin(dev, block_fd, dead) < 0) {
         server_device_free(dev);
@@ -204,15 +221,17 @@ static void close_all(struct ob_device *dev)
     if (dev->connection.fd >= 0)
         wire_drain(dev->connection.fd);
     unwatch(dev, &dev->connection);
-    unwatch(dev, &dev->intx_unmask);
     if (dev->fds_end)
         wire_fds_close(&dev->fds);
     for (unsigned i = 0; i < IRQ_COUNT; i++)
         if (dev->irq_fd[i] >= 0)
             close(dev->irq_fd[i]);
-    if (dev->intx_mask_fd >= 0)
-        close(dev->intx_mask_fd);
-    region_table_close(dev);
+    for (unsigned i = 0; i < IRQ_LINES; i++) {
+        unwatch(dev, &dev->line[i].unmask);
+        if (dev->line[i].mask_fd >= 0)
+            close(dev->line[i].mask_fd);
+    }
+    region_memory_close(dev);
 }
 
 void server_device_free(struct ob_device *dev)

@@ -3,7 +3,7 @@
  *
  * Data flows one way: session.c brings bytes from the socket, dispatch.c makes each message a step
  * and gives it to the file that serves its command (info.c, region.c, irq.c, dma_map.c, dma.c,
- * reset.c), which may call the device. What they change in the block they touch first. What leaves
+ * reset.c), which may call the device. What only some devices have is behind bus.h. What they change in the block they touch first. What leaves
  * the process (replies, interrupts, commands to the client) leaves after the step is done.
  */
 #ifndef SERVER_DEVICE_H
@@ -28,8 +28,8 @@
  */
 #define KEEP_CONNECTION 0x10000000u
 #define KEEP_FILE 0x20000000u     /* | number of a file of guest memory */
-#define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or IRQ_COUNT + 0, 1: INTx mask, unmask */
-#define KEEP_BAR 0x40000000u      /* | index of the region */
+#define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or of an event of a line: IRQ_MASK_EVENT... */
+#define KEEP_REGION 0x40000000u   /* | number of the region whose memory it is */
 struct server_keeping {
     int (*put)(void *ctx, uint32_t name, int fd);
     void (*drop)(void *ctx, uint32_t name);
@@ -41,23 +41,51 @@ struct server_keeping {
     void *ctx;
 };
 
-/* A region of the device by its VFIO index, other than config space. */
-struct region {
-    const struct ob_bar *bar;          /* what it is, NULL: there is none */
-    const struct ob_typed_region *type; /* of one that is no BAR */
-    int fd;          /* memory file behind its areas, -1: it has none */
-    uint8_t *memory; /* the same, mapped */
-};
-#define REGIONS_TYPED_MAX 16u
-#define REGIONS_MAX (VFIO_PCI_NUM_REGIONS + REGIONS_TYPED_MAX)
-
 struct option_value {
     const char *key;
     const char *value;
 };
 
+/* A region of the device, on whatever bus: what is declared of it, and its memory. */
+struct region {
+    uint64_t size;  /* 0: there is none of this number */
+    uint32_t flags; /* VFIO_REGION_INFO_FLAG_READ, _WRITE */
+    unsigned widths;
+    int (*read)(struct ob_device *dev, uint64_t at, void *buf, size_t n);
+    int (*write)(struct ob_device *dev, uint64_t at, const void *buf, size_t n);
+    /* What the framework serves itself: reads into `in`, or writes `out`. 1: served, 0: not concerned,
+     * or -errno. NULL: nothing. */
+    int (*own)(struct ob_device *dev, uint64_t at, void *in, const void *out, size_t n);
+    const struct ob_area *areas;
+    unsigned areas_count;
+    const struct ob_typed_region *type; /* of one that clients find by its type, else NULL */
+    int fd;          /* memory file behind its areas, -1: it has none */
+    uint8_t *memory; /* the same, mapped */
+};
+#define REGIONS_TYPED_MAX 16u
+#define REGIONS_MAX (VFIO_PCI_NUM_REGIONS + REGIONS_TYPED_MAX)
+#define PLATFORM_REGIONS_MAX 16u
+
+/* What a client knows as one index of interrupts. */
+struct irq_type {
+    uint32_t first; /* number of the first one (IRQ_*) */
+    uint32_t count;
+    uint32_t flags; /* VFIO_IRQ_INFO_* */
+};
+
+
+/* An interrupt line's events beside the interrupt itself, see irq_set.c. */
+struct line {
+    struct watch unmask; /* first: the watch is how the line is found again */
+    int mask_fd;
+    struct ob_device *dev;
+};
+
+struct bus;
+
 struct ob_device {
     const struct ob_plugin *plugin;
+    const struct bus *bus;
     char name[64]; /* for lines of log */
     void *private;
     const struct option_value *options;
@@ -77,6 +105,11 @@ struct ob_device {
 
     /* Derived, and this process's own. */
     const struct server_keeping *keeping;
+    struct region region[REGIONS_MAX];
+    uint32_t region_count; /* indexes from 0 on that a client may ask for */
+    struct irq_type irq_type[IRQ_LINES];
+    unsigned irq_types;
+    unsigned lines; /* interrupts that are wires, numbers 0 to lines - 1 */
     uint8_t *config_mask; /* bits of config space that a client may write */
     uint16_t config_size;
     uint16_t cap_msi, cap_msix, cap_express; /* offsets in config space, 0: none */
@@ -91,10 +124,7 @@ struct ob_device {
     struct id_pool region_ids;
     struct id_pool file_ids;
     int irq_fd[IRQ_COUNT];    /* eventfds to signal, -1: none */
-    int intx_mask_fd;
-    struct watch intx_unmask;
-    struct region region[REGIONS_MAX];
-    uint32_t region_count; /* indexes from 0 on that a client may ask for */
+    struct line line[IRQ_LINES];
 
     struct watch connection; /* fd -1: no client */
     struct wire_fds fds;     /* that came with a message which has not been run */

@@ -7,7 +7,7 @@
  * end in a step that also frees the slot.
  */
 #include "server/dma.h"
-#include "server/config.h"
+#include "server/bus.h"
 #include "server/log.h"
 
 #include <string.h>
@@ -66,7 +66,7 @@ static int copy(struct ob_device *dev, const struct shared_dma *d)
 {
     uint8_t *buf = (uint8_t *)dev->state + d->buffer;
 
-    if (!config_bus_master(dev))
+    if (!bus_may_dma(dev))
         return -EPERM;
     if (d->is_write)
         return memory_write(dev->memory, d->address, buf, d->size);

@@ -2,7 +2,7 @@
  * guest.c - a device's look at guest memory, and its pins.
  */
 #include "server/guest.h"
-#include "server/config.h"
+#include "server/bus.h"
 
 static unsigned rights(unsigned access)
 {
@@ -11,18 +11,18 @@ static unsigned rights(unsigned access)
 
 int ob_memory_read(struct ob_device *dev, uint64_t address, void *buf, size_t n)
 {
-    return config_bus_master(dev) ? memory_read(dev->memory, address, buf, n) : -EPERM;
+    return bus_may_dma(dev) ? memory_read(dev->memory, address, buf, n) : -EPERM;
 }
 
 int ob_memory_write(struct ob_device *dev, uint64_t address, const void *buf, size_t n)
 {
-    return config_bus_master(dev) ? memory_write(dev->memory, address, buf, n) : -EPERM;
+    return bus_may_dma(dev) ? memory_write(dev->memory, address, buf, n) : -EPERM;
 }
 
 const void *ob_memory_peek(struct ob_device *dev, uint64_t address, size_t n)
 {
     struct memory_piece piece;
-    if (!config_bus_master(dev) ||
+    if (!bus_may_dma(dev) ||
         memory_translate(dev->memory, address, n, MEMORY_READ, &piece, 1) != 1)
         return NULL;
     return piece.base;
@@ -43,7 +43,7 @@ int ob_memory_get(struct ob_device *dev, uint64_t address, uint64_t n, unsigned 
 {
     struct memory_piece pieces[PIECES];
 
-    if (!config_bus_master(dev))
+    if (!bus_may_dma(dev))
         return -EPERM;
     if (dev->quiesce) {
         dev->refused = true;

@@ -2,9 +2,8 @@
  * info.c - the replies that describe the device.
  */
 #include "server/info.h"
-#include "server/irq.h"
+#include "server/bus.h"
 #include "server/log.h"
-#include "server/region.h"
 
 #include <string.h>
 
@@ -43,9 +42,9 @@ int info_device(struct ob_device *dev, const struct wire_message *m, struct repl
 {
     struct vfio_user_device_info info = {
         .argsz = sizeof info,
-        .flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET,
+        .flags = dev->bus->flags | VFIO_DEVICE_FLAGS_RESET,
         .num_regions = dev->region_count,
-        .num_irqs = VFIO_PCI_NUM_IRQS,
+        .num_irqs = dev->irq_types,
     };
     (void)m;
     memcpy(reply->body, &info, sizeof info);
@@ -53,16 +52,31 @@ int info_device(struct ob_device *dev, const struct wire_message *m, struct repl
     return 0;
 }
 
-/* ---- Capabilities of a region, behind the fixed part of the reply ------------------------------ */
+/* ---- Regions ------------------------------------------------------------------------------------- */
 
-struct capabilities {
-    uint8_t *body;  /* of the reply */
-    uint32_t size;  /* so far, the fixed part included */
-    void *next;     /* where the offset of the next one goes; perhaps unaligned */
-};
+static void sparse_mmap(struct capabilities *c, const struct region *r)
+{
+    struct vfio_region_sparse_mmap_area area;
+    uint32_t size = (uint32_t)(sizeof(struct vfio_region_info_cap_sparse_mmap) +
+                               r->areas_count * sizeof area);
+    uint8_t *at = info_add_capability(c, VFIO_REGION_INFO_CAP_SPARSE_MMAP, size);
 
-/* Room for one more, which begins with this header. */
-static uint8_t *add_capability(struct capabilities *c, uint16_t id, uint32_t size)
+    memcpy(at, &r->areas_count, sizeof r->areas_count);
+    for (unsigned i = 0; i < r->areas_count; i++) {
+        area.offset = r->areas[i].offset;
+        area.size = r->areas[i].size;
+        memcpy(at + 8 + i * sizeof area, &area, sizeof area);
+    }
+}
+
+static void typed(struct capabilities *c, const struct ob_typed_region *type)
+{
+    const uint32_t words[2] = { type->type, type->subtype };
+    memcpy(info_add_capability(c, VFIO_REGION_INFO_CAP_TYPE, sizeof(struct vfio_region_info_cap_type)),
+           words, sizeof words);
+}
+
+uint8_t *info_add_capability(struct capabilities *c, uint16_t id, uint32_t size)
 {
     uint8_t *at = c->body + c->size;
     struct vfio_info_cap_header header = { .id = id, .version = 1 };
@@ -75,31 +89,9 @@ static uint8_t *add_capability(struct capabilities *c, uint16_t id, uint32_t siz
     return at + sizeof header;
 }
 
-static void sparse_mmap(struct capabilities *c, const struct ob_bar *bar)
+static bool mapped_whole(const struct region *r)
 {
-    struct vfio_region_sparse_mmap_area area;
-    uint32_t size = (uint32_t)(sizeof(struct vfio_region_info_cap_sparse_mmap) +
-                               bar->areas_count * sizeof area);
-    uint8_t *at = add_capability(c, VFIO_REGION_INFO_CAP_SPARSE_MMAP, size);
-
-    memcpy(at, &bar->areas_count, sizeof bar->areas_count);
-    for (unsigned i = 0; i < bar->areas_count; i++) {
-        area.offset = bar->areas[i].offset;
-        area.size = bar->areas[i].size;
-        memcpy(at + 8 + i * sizeof area, &area, sizeof area);
-    }
-}
-
-static void typed(struct capabilities *c, const struct ob_typed_region *type)
-{
-    const uint32_t words[2] = { type->type, type->subtype };
-    memcpy(add_capability(c, VFIO_REGION_INFO_CAP_TYPE, sizeof(struct vfio_region_info_cap_type)),
-           words, sizeof words);
-}
-
-static bool mapped_whole(const struct ob_bar *bar)
-{
-    return bar->areas_count == 1 && bar->areas[0].offset == 0 && bar->areas[0].size == bar->size;
+    return r->areas_count == 1 && r->areas[0].offset == 0 && r->areas[0].size == r->size;
 }
 
 int info_region(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
@@ -111,17 +103,18 @@ int info_region(struct ob_device *dev, const struct wire_message *m, struct repl
     if (info.index >= dev->region_count)
         return -EINVAL;
     const struct region *r = &dev->region[info.index];
-    info.size = region_size(dev, info.index);
-    if (info.size)
-        info.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+    info.size = r->size;
+    info.flags = r->flags;
     if (r->fd >= 0) {
         info.flags |= VFIO_REGION_INFO_FLAG_MMAP;
         reply->fds_what = FDS_REGION | info.index;
-        if (!mapped_whole(r->bar))
-            sparse_mmap(&caps, r->bar);
+        if (!mapped_whole(r))
+            sparse_mmap(&caps, r);
     }
     if (r->type)
         typed(&caps, r->type);
+    if (dev->bus->region_capability)
+        dev->bus->region_capability(dev, info.index, &caps);
     if (caps.size > sizeof info)
         info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
     /* One without the room gets no offset that it could not follow. */
@@ -133,14 +126,16 @@ int info_region(struct ob_device *dev, const struct wire_message *m, struct repl
     return 0;
 }
 
+/* ---- Interrupts ---------------------------------------------------------------------------------- */
+
 int info_irq(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
 {
     struct vfio_irq_info info = { .argsz = sizeof info, .index = m->irq_info.index };
 
-    if (info.index >= VFIO_PCI_NUM_IRQS)
+    if (info.index >= dev->irq_types)
         return -EINVAL;
-    info.count = irq_count(dev, info.index);
-    info.flags = irq_info_flags(dev, info.index);
+    info.count = dev->irq_type[info.index].count;
+    info.flags = info.count ? dev->irq_type[info.index].flags : 0;
     memcpy(reply->body, &info, sizeof info);
     reply->size = sizeof info;
     return 0;

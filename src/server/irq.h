@@ -10,17 +10,13 @@
 
 #include "server/device.h"
 
-/* Counts, flags and checks by VFIO index: VFIO_PCI_INTX_IRQ_INDEX... */
-uint32_t irq_count(const struct ob_device *dev, uint32_t index);
-uint32_t irq_info_flags(const struct ob_device *dev, uint32_t index);
-
 /* VFIO_USER_DEVICE_SET_IRQS. Takes the descriptors that it keeps out of fds. 0 or -errno. */
 int irq_set(struct ob_device *dev, const struct wire_message *m, struct wire_fds *fds);
 
 /* The client is gone: its eventfds and masks too; what the device asserts stays. */
 void irq_release(struct ob_device *dev);
 
-/* Back to the state after a reset: nothing raised, MSI-X table masked. Eventfds stay. */
+/* Back to the state after a reset: nothing raised or masked. Eventfds stay. */
 void irq_reset(struct ob_device *dev);
 
 /* By the number of the interrupt (IRQ_*): what SET_IRQS does without eventfds. A trigger by the client
@@ -29,16 +25,17 @@ void irq_mask(struct ob_device *dev, uint32_t irq);
 void irq_unmask(struct ob_device *dev, uint32_t irq);
 void irq_trigger(struct ob_device *dev, uint32_t irq);
 
-/* INTx may have become deliverable. */
-void irq_look_again(struct ob_device *dev);
+/* The interrupt of a line with a level may have become deliverable. */
+void irq_look_again(struct ob_device *dev, uint32_t line);
+
+/* Is it a line that has a level? Others are events. */
+static inline bool irq_has_level(const struct ob_device *dev, uint32_t irq)
+{
+    return irq < dev->lines && (dev->irq_type[irq].flags & VFIO_IRQ_INFO_AUTOMASKED);
+}
 
 /* The function mask of MSI-X was cleared: what was pending goes out. */
 void irq_msix_unmasked(struct ob_device *dev);
-
-/* MSI-X table and pending bits, as the guest sees them in the BAR; within their sizes. */
-void irq_table_read(struct ob_device *dev, uint64_t at, void *buf, size_t n);
-void irq_table_write(struct ob_device *dev, uint64_t at, const void *buf, size_t n);
-void irq_pba_read(struct ob_device *dev, uint64_t at, void *buf, size_t n);
 
 /* After a step: signals what it raised. */
 void irq_flush(struct ob_device *dev);

@@ -1,8 +1,8 @@
 /*
- * irq_set.c - what a client may ask of interrupts: GET_IRQ_INFO and SET_IRQS in all its forms.
+ * irq_set.c - what a client may ask of interrupts: SET_IRQS in all its forms.
  *
  * The meaning of the eventfds that come with ACTION_MASK and ACTION_UNMASK: the first is signalled by
- * us whenever INTx gets masked. The second is signalled by the client, and unmasks: that is what
+ * us whenever INTx, or another line with a level, gets masked. The second is signalled by the client, and unmasks: that is what
  * Linux's VFIO does with it, and what KVM's resampling needs.
  */
 #include "server/irq.h"
@@ -11,34 +11,6 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-uint32_t irq_count(const struct ob_device *dev, uint32_t index)
-{
-    const struct ob_irqs *irq = &dev->plugin->irq;
-
-    switch (index) {
-    case VFIO_PCI_INTX_IRQ_INDEX: return irq->intx;
-    case VFIO_PCI_MSI_IRQ_INDEX: return irq->msi;
-    case VFIO_PCI_MSIX_IRQ_INDEX: return irq->msix.count;
-    case VFIO_PCI_ERR_IRQ_INDEX: return irq->err;
-    case VFIO_PCI_REQ_IRQ_INDEX: return irq->req;
-    default: return 0;
-    }
-}
-
-uint32_t irq_info_flags(const struct ob_device *dev, uint32_t index)
-{
-    if (!irq_count(dev, index))
-        return 0;
-    return VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE |
-           (index == VFIO_PCI_INTX_IRQ_INDEX ? VFIO_IRQ_INFO_AUTOMASKED : 0);
-}
-
-static uint32_t first_of(uint32_t index)
-{
-    static const uint32_t first[] = { IRQ_INTX, IRQ_MSI, IRQ_MSIX, IRQ_ERR, IRQ_REQ };
-    return first[index];
-}
 
 /* Only an eventfd can neither block us for long nor carry data to somebody else. All it shares with
  * the other anonymous files, which refuse a write of 8 bytes, is that it has no type. */
@@ -102,10 +74,10 @@ static void set_trigger(struct ob_device *dev, uint32_t irq, bool on)
     *flags = on ? *flags | IRQ_TRIGGER : *flags & (uint8_t)~(IRQ_TRIGGER | IRQ_SIGNAL | IRQ_PENDING);
     if (was != on)
         count_vectors(dev, irq, on ? 1 : -1);
-    /* What INTx asserts now was not told to the new listener, and its mask was the old one's. */
-    if (irq == IRQ_INTX) {
+    /* What a line asserts now was not told to the new listener, and its mask was the old one's. */
+    if (irq_has_level(dev, irq)) {
         *flags &= (uint8_t)~IRQ_MASKED;
-        irq_look_again(dev);
+        irq_look_again(dev, irq);
     }
 }
 
@@ -132,8 +104,8 @@ static int set_triggers(struct ob_device *dev, uint32_t first, uint32_t count, s
 
 static void unmask_signalled(struct watch *w, uint32_t events)
 {
-    struct ob_device *dev =
-        (struct ob_device *)(void *)((uint8_t *)w - offsetof(struct ob_device, intx_unmask));
+    struct line *line = (struct line *)(void *)w;
+    struct ob_device *dev = line->dev;
     uint64_t count;
     struct iovec iov = { &count, sizeof count };
     (void)events;
@@ -141,37 +113,50 @@ static void unmask_signalled(struct watch *w, uint32_t events)
     if (preadv2(w->fd, &iov, 1, -1, RWF_NOWAIT) > 0)
         dev->block.h->read += sizeof count;
     server_step_begin(dev);
-    irq_unmask(dev, IRQ_INTX);
+    irq_unmask(dev, (uint32_t)(line - dev->line));
     server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
 }
 
 /* Edge triggered: a signal is seen once, even if the read failed. */
-static int watch_unmask(struct ob_device *dev, int fd)
+static int watch_unmask(struct line *line, int fd)
 {
     struct epoll_event event = { .events = (uint32_t)EPOLLIN | (uint32_t)EPOLLET,
-                                 .data.ptr = &dev->intx_unmask };
+                                 .data.ptr = &line->unmask };
 
-    dev->intx_unmask.ready = unmask_signalled;
-    return epoll_ctl(dev->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+    line->unmask.ready = unmask_signalled;
+    return epoll_ctl(line->dev->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-static int set_intx_events(struct ob_device *dev, bool mask, struct wire_fds *fds)
+static int set_mask_event(struct ob_device *dev, uint32_t n, struct wire_fds *fds)
 {
-    uint8_t *on = mask ? &dev->irqs->intx_mask_event : &dev->irqs->intx_unmask_event;
-    int *slot = mask ? &dev->intx_mask_fd : &dev->intx_unmask.fd;
+    int *slot = &dev->line[n].mask_fd;
+    int ret = keep(dev, IRQ_MASK_EVENT(n), slot, fds->fd, fds->count);
+
+    if (ret < 0)
+        return ret;
+    SET(dev, dev->irqs->mask_event[n], fds->count != 0);
+    if (fds->count)
+        replace(slot, &fds->fd[0]);
+    return 0;
+}
+
+static int set_unmask_event(struct ob_device *dev, uint32_t n, struct wire_fds *fds)
+{
+    struct line *line = &dev->line[n];
+    int *slot = &line->unmask.fd;
 
     if (fds->count) {
-        int ret = mask ? 0 : watch_unmask(dev, fds->fd[0]);
-        if (ret == 0)
-            ret = keep(dev, IRQ_COUNT + (mask ? 0 : 1), slot, fds->fd, 1);
+        int ret = watch_unmask(line, fds->fd[0]);
+        if (ret < 0)
+            return ret;
+        ret = keep(dev, IRQ_UNMASK_EVENT(n), slot, fds->fd, 1);
         if (ret < 0) {
-            if (!mask)
-                epoll_ctl(dev->epoll, EPOLL_CTL_DEL, fds->fd[0], NULL);
+            epoll_ctl(dev->epoll, EPOLL_CTL_DEL, fds->fd[0], NULL);
             return ret;
         }
     }
-    SET(dev, *on, fds->count != 0);
-    if (!mask && *slot >= 0)
+    SET(dev, dev->irqs->unmask_event[n], fds->count != 0);
+    if (*slot >= 0)
         epoll_ctl(dev->epoll, EPOLL_CTL_DEL, *slot, NULL);
     if (fds->count)
         replace(slot, &fds->fd[0]);
@@ -180,14 +165,17 @@ static int set_intx_events(struct ob_device *dev, bool mask, struct wire_fds *fd
 
 static int set_eventfds(struct ob_device *dev, const struct vfio_irq_set *set, struct wire_fds *fds)
 {
+    uint32_t first = dev->irq_type[set->index].first + set->start;
+
     for (uint32_t i = 0; i < fds->count; i++)
         if (!is_eventfd(fds->fd[i]))
             return -EINVAL;
     if (set->flags & VFIO_IRQ_SET_ACTION_TRIGGER)
-        return set_triggers(dev, first_of(set->index) + set->start, set->count, fds);
-    if (set->index != VFIO_PCI_INTX_IRQ_INDEX)
+        return set_triggers(dev, first, set->count, fds);
+    if (!irq_has_level(dev, first))
         return -EINVAL;
-    return set_intx_events(dev, set->flags & VFIO_IRQ_SET_ACTION_MASK, fds);
+    return set->flags & VFIO_IRQ_SET_ACTION_MASK ? set_mask_event(dev, first, fds)
+                                                 : set_unmask_event(dev, first, fds);
 }
 
 /* Eventfds of interrupts that have none any more. After the step, so that a successor which finds
@@ -197,10 +185,12 @@ void irq_forget_unused(struct ob_device *dev)
     for (uint32_t i = 0; i < IRQ_COUNT; i++)
         if (dev->irq_fd[i] >= 0 && !(dev->irqs->irq[i] & IRQ_TRIGGER))
             forget(dev, i, &dev->irq_fd[i]);
-    if (!dev->irqs->intx_mask_event)
-        forget(dev, IRQ_COUNT, &dev->intx_mask_fd);
-    if (!dev->irqs->intx_unmask_event)
-        forget(dev, IRQ_COUNT + 1, &dev->intx_unmask.fd);
+    for (uint32_t i = 0; i < dev->lines; i++) {
+        if (!dev->irqs->mask_event[i])
+            forget(dev, IRQ_MASK_EVENT(i), &dev->line[i].mask_fd);
+        if (!dev->irqs->unmask_event[i])
+            forget(dev, IRQ_UNMASK_EVENT(i), &dev->line[i].unmask.fd);
+    }
 }
 
 static void act(struct ob_device *dev, uint32_t action, uint32_t irq)
@@ -217,21 +207,25 @@ static int set(struct ob_device *dev, const struct wire_message *m, struct wire_
 {
     const struct vfio_irq_set *set = &m->irq_set;
     uint32_t action = set->flags & VFIO_IRQ_SET_ACTION_TYPE_MASK;
-    uint32_t count = irq_count(dev, set->index);
     const uint8_t *chosen = set->flags & VFIO_IRQ_SET_DATA_BOOL ? m->data : NULL;
 
-    if (!count || (uint64_t)set->start + set->count > count)
+    if (set->index >= dev->irq_types)
+        return -EINVAL;
+    const struct irq_type *type = &dev->irq_type[set->index];
+    if (!type->count || (uint64_t)set->start + set->count > type->count)
+        return -EINVAL;
+    if (action != VFIO_IRQ_SET_ACTION_TRIGGER && !(type->flags & VFIO_IRQ_INFO_MASKABLE))
         return -EINVAL;
     dev->irqs_changed = true;
     if (set->flags & VFIO_IRQ_SET_DATA_EVENTFD)
         return set_eventfds(dev, set, fds);
 
-    uint32_t first = first_of(set->index) + set->start;
+    uint32_t first = type->first + set->start;
     if (set->count == 0) {
         if (action != VFIO_IRQ_SET_ACTION_TRIGGER)
             return -EINVAL;
-        for (uint32_t i = 0; i < count; i++)
-            set_trigger(dev, first + i, false);
+        for (uint32_t i = 0; i < type->count; i++)
+            set_trigger(dev, type->first + i, false);
         return 0;
     }
     for (uint32_t i = 0; i < set->count; i++)
@@ -258,14 +252,16 @@ void irq_release(struct ob_device *dev)
             dev->irqs->irq[i] = 0;
         }
     }
-    SET(dev, dev->irqs->intx_mask_event, 0);
-    SET(dev, dev->irqs->intx_unmask_event, 0);
-    SET(dev, dev->irqs->signal_mask_event, 0);
+    for (uint32_t i = 0; i < dev->lines; i++) {
+        SET(dev, dev->irqs->mask_event[i], 0);
+        SET(dev, dev->irqs->unmask_event[i], 0);
+        SET(dev, dev->irqs->signal_mask_event[i], 0);
+        if (dev->line[i].unmask.fd >= 0)
+            epoll_ctl(dev->epoll, EPOLL_CTL_DEL, dev->line[i].unmask.fd, NULL);
+    }
     SET(dev, dev->irqs->signals, 0);
     SET(dev, dev->irqs->msi_vectors, 0);
     SET(dev, dev->irqs->msix_vectors, 0);
-    if (dev->intx_unmask.fd >= 0)
-        epoll_ctl(dev->epoll, EPOLL_CTL_DEL, dev->intx_unmask.fd, NULL);
     dev->irqs_changed = true;
 }
 
@@ -273,7 +269,10 @@ bool irq_is_used(const struct ob_device *dev, uint32_t number)
 {
     if (number < IRQ_COUNT)
         return dev->irqs->irq[number] & IRQ_TRIGGER;
-    return number == IRQ_COUNT ? dev->irqs->intx_mask_event : dev->irqs->intx_unmask_event;
+    for (uint32_t i = 0; i < dev->lines; i++)
+        if (number == IRQ_MASK_EVENT(i) || number == IRQ_UNMASK_EVENT(i))
+            return number == IRQ_MASK_EVENT(i) ? dev->irqs->mask_event[i] : dev->irqs->unmask_event[i];
+    return false;
 }
 
 static int take_back(struct ob_device *dev, uint32_t number, int *fd)
@@ -288,11 +287,14 @@ int irq_recover(struct ob_device *dev)
     for (uint32_t i = 0; i < IRQ_COUNT && ret == 0; i++)
         if (dev->irqs->irq[i] & IRQ_TRIGGER)
             ret = take_back(dev, i, &dev->irq_fd[i]);
-    if (ret == 0 && dev->irqs->intx_mask_event)
-        ret = take_back(dev, IRQ_COUNT, &dev->intx_mask_fd);
-    if (ret == 0 && dev->irqs->intx_unmask_event)
-        ret = take_back(dev, IRQ_COUNT + 1, &dev->intx_unmask.fd);
-    if (ret == 0 && dev->irqs->intx_unmask_event)
-        ret = watch_unmask(dev, dev->intx_unmask.fd);
+    for (uint32_t i = 0; i < dev->lines && ret == 0; i++) {
+        struct line *line = &dev->line[i];
+        if (dev->irqs->mask_event[i])
+            ret = take_back(dev, IRQ_MASK_EVENT(i), &line->mask_fd);
+        if (ret == 0 && dev->irqs->unmask_event[i])
+            ret = take_back(dev, IRQ_UNMASK_EVENT(i), &line->unmask.fd);
+        if (ret == 0 && dev->irqs->unmask_event[i])
+            ret = watch_unmask(line, line->unmask.fd);
+    }
     return ret;
 }

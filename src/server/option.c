@@ -1,7 +1,7 @@
 /*
  * option.c - what the command line said about a device.
  */
-#include "server/device.h"
+#include "server/bus.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +11,8 @@ static const struct ob_option *declared(const struct ob_device *dev, const char 
     for (const struct ob_option *o = dev->plugin->options; o && o->key; o++)
         if (strcmp(o->key, key) == 0)
             return o;
-    return NULL;
+    const struct ob_option *bus = bus_option(dev->plugin);
+    return bus && strcmp(bus->key, key) == 0 ? bus : NULL;
 }
 
 const char *ob_option_nth(struct ob_device *dev, const char *key, unsigned nth)

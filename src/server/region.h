@@ -6,8 +6,15 @@
 
 #include "server/device.h"
 
-/* Bytes in region `index`, 0 if there is no such region. */
-uint64_t region_size(const struct ob_device *dev, uint32_t index);
+/* Does [at, at + n) lie in [start, start + size), or touch it? The latter where neither wraps round. */
+static inline bool region_within(uint64_t at, size_t n, uint64_t start, uint64_t size)
+{
+    return at >= start && at - start <= size && n <= size - (at - start);
+}
+static inline bool region_touches(uint64_t at, size_t n, uint64_t start, uint64_t size)
+{
+    return at < start + size && start < at + n;
+}
 
 /* Commands REGION_READ, REGION_WRITE and REGION_WRITE_MULTI. 0 or -errno. */
 int region_read(struct ob_device *dev, const struct wire_message *m, struct reply *reply);

@@ -2,14 +2,15 @@
  * reset.c - back to the start. What the client set up (memory, eventfds) is its own and stays.
  */
 #include "server/reset.h"
-#include "server/config.h"
+#include "server/bus.h"
 #include "server/dma.h"
 #include "server/guest.h"
 #include "server/irq.h"
 
 static void reset(struct ob_device *dev, enum ob_reset kind)
 {
-    config_reset(dev);
+    if (dev->bus->reset)
+        dev->bus->reset(dev);
     irq_reset(dev);
     dma_cancel(dev);
     SET(dev, dev->work->timers, 0);

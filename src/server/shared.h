@@ -20,7 +20,7 @@ enum shared_part {
     SHARED_INPUT,   /* bytes that were looked at */
     SHARED_OUTPUT,  /* replies, and commands to the client */
     SHARED_REGIONS, /* struct memory_region[WIRE_MAX_DMA_MAPS]; size 0: no region */
-    SHARED_CONFIG,  /* PCI config space */
+    SHARED_CONFIG,  /* PCI config space; of no use to a device that is not PCI */
     SHARED_IRQS,    /* struct shared_irqs */
     SHARED_WORK,    /* struct shared_work */
     SHARED_DEVICE,  /* the device's own state */
@@ -67,26 +67,32 @@ struct shared_session {
 };
 #define SHARED_SESSION_OWN offsetof(struct shared_session, messages) /* bytes that end with a client */
 
-/* Interrupts are numbered through: INTx, then MSI, MSI-X, ERR, REQ. */
+/* Interrupts are numbered through: lines, then MSI, MSI-X, ERR, REQ. PCI has one line, INTx; a platform
+ * device has nothing but lines. */
+#define IRQ_LINES 16u
 #define IRQ_INTX 0u
-#define IRQ_MSI 1u
-#define IRQ_MSIX 33u
+#define IRQ_MSI IRQ_LINES
+#define IRQ_MSIX (IRQ_MSI + 32u)
 #define IRQ_ERR (IRQ_MSIX + 2048u)
 #define IRQ_REQ (IRQ_ERR + 1u)
 #define IRQ_COUNT (IRQ_REQ + 1u)
 
+/* Numbers of what else a client may hand over for line n, see irq_set.c. */
+#define IRQ_MASK_EVENT(n) (IRQ_COUNT + 2u * (n))
+#define IRQ_UNMASK_EVENT(n) (IRQ_COUNT + 2u * (n) + 1u)
+
 /* What is known of one interrupt. */
 #define IRQ_TRIGGER 1u /* the client gave an eventfd to signal */
-#define IRQ_MASKED 2u  /* by the client, or by itself after an INTx */
+#define IRQ_MASKED 2u  /* by the client, or by itself after the interrupt of a level */
 #define IRQ_PENDING 4u /* raised while masked */
 #define IRQ_SIGNAL 8u  /* to be signalled as soon as the step is done */
 
 struct shared_irqs {
-    uint8_t intx_level;
-    uint8_t intx_mask_event;   /* the client gave an eventfd that is signalled at each masking... */
-    uint8_t intx_unmask_event; /* ...and one that it signals to unmask */
-    uint8_t signal_mask_event; /* to be signalled as soon as the step is done */
-    uint8_t signals;           /* something has a signal flag */
+    uint8_t level[IRQ_LINES];
+    uint8_t mask_event[IRQ_LINES];   /* the client gave an eventfd that is signalled at each masking... */
+    uint8_t unmask_event[IRQ_LINES]; /* ...and one that it signals to unmask */
+    uint8_t signal_mask_event[IRQ_LINES]; /* to be signalled as soon as the step is done */
+    uint32_t signals;          /* something has a signal flag */
     uint32_t msi_vectors;      /* that have a trigger */
     uint32_t msix_vectors;
     uint8_t irq[IRQ_COUNT];    /* IRQ_* flags */

@@ -5,6 +5,8 @@
  * 2 (64-bit, prefetchable) is mappable as a whole, BAR 4 in two areas, with the MSI-X structures between
  * them. BAR 5 is a window to the memory in the device's state, which is large and declared `touched`.
  * Of the typed regions, one is a few bytes of the state, the other shared memory in its second half.
+ *
+ * As a platform device it has the same under names: see the end. Message N is a pulse of interrupt N + 1.
  */
 #include <endian.h>
 #include <errno.h>
@@ -79,6 +81,13 @@ struct private
         ob_touch((dev), &(place), sizeof(place)); \
         (place) = (v);                            \
     } while (0)
+
+static void message(struct ob_device *dev, unsigned n)
+{
+    ob_message(dev, n);
+    ob_irq(dev, 1 + n, true);
+    ob_irq(dev, 1 + n, false);
+}
 
 static uint64_t in_ms(struct ob_device *dev, uint32_t ms)
 {
@@ -159,7 +168,7 @@ static void timer(struct ob_device *dev, unsigned id)
 {
     struct probe *p = ob_state(dev);
 
-    if (id == TIMER_PIN && ((uint8_t *)ob_bar_memory(dev, 2))[HOLD]) {
+    if (id == TIMER_PIN && ((uint8_t *)ob_region_memory(dev, 2))[HOLD]) {
         ob_timer_set(dev, TIMER_PIN, in_ms(dev, 1));
     } else if (id == TIMER_PIN) {
         ob_memory_put(dev, p->reg[R_PIN_ADDRESS], 4096, OB_READ | OB_WRITE);
@@ -167,7 +176,7 @@ static void timer(struct ob_device *dev, unsigned id)
         SET(dev, p->pinned, 0);
     } else {
         SET(dev, p->reg[R_TICKS + id], p->reg[R_TICKS + id] + 1);
-        ob_message(dev, id);
+        message(dev, id);
         if (id == 2)
             try_pin(dev);
     }
@@ -189,7 +198,7 @@ static uint32_t read_register(struct ob_device *dev, unsigned reg)
     case R_COMMITTED:
         return mine->committed;
     case R_PEEK:
-        memcpy(&value, (uint8_t *)ob_bar_memory(dev, 2) + p->reg[R_PEEK_AT] % 16384 / 4 * 4, 4);
+        memcpy(&value, (uint8_t *)ob_region_memory(dev, 2) + p->reg[R_PEEK_AT] % 16384 / 4 * 4, 4);
         return value;
     default:
         return reg < R_COUNT ? p->reg[reg] : 0;
@@ -216,7 +225,7 @@ static int write_register(struct ob_device *dev, unsigned reg, uint32_t value)
         ob_intx(dev, value != 0);
         break;
     case R_MESSAGE:
-        ob_message(dev, value);
+        message(dev, value);
         break;
     case R_ERROR:
         ob_error_irq(dev);
@@ -229,11 +238,11 @@ static int write_register(struct ob_device *dev, unsigned reg, uint32_t value)
         ob_touch(dev, p->memory, 4096);
         memset(p->memory, 0xdb, 4096);
         ob_intx(dev, true);
-        ob_message(dev, 0);
+        message(dev, 0);
         ob_timer_set(dev, 0, ob_now(dev));
         return -(int)value;
     case R_PEEK:
-        memcpy((uint8_t *)ob_bar_memory(dev, 2) + p->reg[R_PEEK_AT] % 16384 / 4 * 4, &value, 4);
+        memcpy((uint8_t *)ob_region_memory(dev, 2) + p->reg[R_PEEK_AT] % 16384 / 4 * 4, &value, 4);
         break;
     case R_PIN_MS:
         pin(dev, value);
@@ -404,6 +413,24 @@ static const struct ob_typed_region typed[] = {
     { VENDOR_TYPE, 8, { .size = 0x2000, .areas = second_half, .areas_count = 1 } },
 };
 
+static const char *const compatible[] = { "outboard,probe-2", "outboard,probe", NULL };
+static const struct ob_platform_region regions[] = {
+    { .name = "registers", .size = 4096, .widths = OB_WIDTH_4, .read = registers_read,
+      .write = registers_write },
+    { .name = "sparse", .size = 0x10000, .read = sparse_read, .write = sparse_write, .areas = sparse,
+      .areas_count = 2 },
+    { .name = "whole", .size = 0x4000, .areas = whole, .areas_count = 1 },
+    { .name = "memory", .size = MEMORY_SIZE, .read = memory_read, .write = memory_write },
+    { .name = "rom", .size = 33, .read = sparse_read },
+    { .name = "sink", .size = 8, .widths = OB_WIDTH_1 | OB_WIDTH_8, .write = sparse_write },
+};
+static const struct ob_platform_irq irqs[] = {
+    { .name = "level" },
+    { .name = "edge-0", .edge = true },
+    { .name = "edge-1", .edge = true },
+    { .name = "other" },
+};
+
 static const struct ob_plugin probe = {
     .name = "probe",
     .summary = "test device with one of everything",
@@ -441,6 +468,11 @@ static const struct ob_plugin probe = {
              .msix = { .count = 80, .bar = 4, .table = 0x8000, .pba = 0x9000 },
              .err = true,
              .req = true },
+    .platform = { .compatible = compatible,
+                  .regions = regions,
+                  .regions_count = sizeof regions / sizeof *regions,
+                  .irqs = irqs,
+                  .irqs_count = sizeof irqs / sizeof *irqs },
     .state = { .size = sizeof(struct probe), .fields = fields, .version = 1, .touched = true },
     .private_size = sizeof(struct private),
     .timers = TIMERS + 1,

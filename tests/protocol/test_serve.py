@@ -40,7 +40,7 @@ def fails(status, words, *arguments, **options):
     ("ned", ["ned", "no such device"]), ("", ["no such device"]), ("EDU", ["EDU"]),
     ("/nowhere/mine.so", ["/nowhere/mine.so", "No such file"]), ("./", ["./"]),
     (BUILD / "liboutboard.so", ["holds no outboard plugin"]), ("/etc/passwd", ["/etc/passwd"]),
-    (BUILD / "tests/devices/tomorrow.so", ["plugin interface 2", "has 1"])])
+    (BUILD / "tests/devices/tomorrow.so", ["plugin interface 3", "has 2"])])
 def test_devices_that_are_not_there(tmp_path, device, words):
     fails(1, words, device, f"--socket-path={tmp_path}/s")
     assert not os.listdir(tmp_path)
@@ -306,7 +306,7 @@ def test_standard_descriptors_that_are_closed(tmp_path, closed, connect):
 
 
 @pytest.mark.parametrize("device, name, options", [("edu", "edu", ["dma_mask"]),
-                                                   (PROBE, "probe", ["broken"])])
+                                                   (PROBE, "probe", ["broken", "bus"])])
 def test_print_capabilities(device, name, options):
     done = subprocess.run([OUTBOARD, "serve", device, "--print-capabilities"], capture_output=True,
                           timeout=TIMEOUT, check=True)

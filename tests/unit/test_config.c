@@ -3,8 +3,8 @@
  *
  * The order of capabilities is the framework's own business: tests find them as a driver does.
  */
-#include "server/capability.h"
-#include "server/config.h"
+#include "server/pci/capability.h"
+#include "server/pci/config.h"
 
 #include <linux/pci_regs.h>
 #include <setjmp.h>

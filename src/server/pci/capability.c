@@ -4,8 +4,8 @@
  * One walk lays them out, in that order, from 0x40 on; it is done once for the offsets and writable
  * bits, and at each reset for the contents.
  */
-#include "server/capability.h"
-#include "server/le.h"
+#include "server/pci/capability.h"
+#include "server/pci/le.h"
 
 #include <linux/pci_regs.h>
 #include <string.h>

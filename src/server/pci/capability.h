@@ -1,8 +1,8 @@
 /*
  * capability.h - the PCI capabilities that the framework provides, behind the header.
  */
-#ifndef SERVER_CAPABILITY_H
-#define SERVER_CAPABILITY_H
+#ifndef PCI_CAPABILITY_H
+#define PCI_CAPABILITY_H
 
 #include "server/device.h"
 

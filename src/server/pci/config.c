@@ -5,10 +5,10 @@
  * config space never changes. BARs answer sizing by the mask alone. What follows from a write
  * (INTx disable, MSI-X function mask, function level reset) is looked up after it.
  */
-#include "server/config.h"
-#include "server/capability.h"
+#include "server/pci/config.h"
+#include "server/pci/capability.h"
 #include "server/irq.h"
-#include "server/le.h"
+#include "server/pci/le.h"
 #include "server/reset.h"
 
 #include <linux/pci_regs.h>
@@ -109,7 +109,7 @@ void config_read(struct ob_device *dev, uint64_t at, void *buf, size_t n)
 {
     memcpy(buf, dev->config + at, n);
     /* The only bit that is alive: does the function assert INTx? */
-    if (dev->irqs->intx_level && at <= PCI_STATUS && PCI_STATUS < at + n)
+    if (dev->irqs->level[IRQ_INTX] && at <= PCI_STATUS && PCI_STATUS < at + n)
         ((uint8_t *)buf)[PCI_STATUS - at] |= PCI_STATUS_INTERRUPT;
 }
 
@@ -130,7 +130,7 @@ int config_write(struct ob_device *dev, uint64_t at, const void *buf, size_t n)
 
     uint16_t changed = command ^ get16(dev->config + PCI_COMMAND);
     if (changed & PCI_COMMAND_INTX_DISABLE)
-        irq_look_again(dev);
+        irq_look_again(dev, IRQ_INTX);
     if (msix_masked && !config_msix_masked(dev))
         irq_msix_unmasked(dev);
     if ((changed & PCI_COMMAND_MASTER) && dev->plugin->irq_changed) {
@@ -138,4 +138,14 @@ int config_write(struct ob_device *dev, uint64_t at, const void *buf, size_t n)
         dev->plugin->irq_changed(dev);
     }
     return 0;
+}
+
+int config_access(struct ob_device *dev, uint64_t at, void *in, const void *out, size_t n)
+{
+    if (in) {
+        config_read(dev, at, in, n);
+        return 1;
+    }
+    int ret = config_write(dev, at, out, n);
+    return ret < 0 ? ret : 1;
 }

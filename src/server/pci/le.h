@@ -1,8 +1,8 @@
 /*
  * le.h - little-endian numbers at any address, as PCI has them.
  */
-#ifndef SERVER_LE_H
-#define SERVER_LE_H
+#ifndef PCI_LE_H
+#define PCI_LE_H
 
 #include <endian.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
 /*
  * config.h - PCI config space: made from the plugin's declaration, kept in the block.
  */
-#ifndef SERVER_CONFIG_H
-#define SERVER_CONFIG_H
+#ifndef PCI_CONFIG_H
+#define PCI_CONFIG_H
 
 #include "server/device.h"
 
@@ -15,6 +15,9 @@ void config_reset(struct ob_device *dev);
 /* Accesses by the client, inside a step; at + n is within config_size. */
 void config_read(struct ob_device *dev, uint64_t at, void *buf, size_t n);
 int config_write(struct ob_device *dev, uint64_t at, const void *buf, size_t n);
+
+/* An access to the region that it is, see struct region. */
+int config_access(struct ob_device *dev, uint64_t at, void *in, const void *out, size_t n);
 
 bool config_bus_master(const struct ob_device *dev);
 bool config_intx_disabled(const struct ob_device *dev);
