@@ -27,8 +27,13 @@ static const struct cli_option options[] = {
       MEMORY },
     { "one-connection", NULL, "for a server that ends with its first client: all in one connection",
       ONE },
-    { "timeout", "MS", "how long to wait for a reply (the default: 5000)", TIMEOUT },
-    { "client", NULL, "check a client: be a server that misbehaves, and report what it did", CLIENT },
+    { "timeout", "MS",
+      "how long to wait for a reply (the default: 5000); with --client, for any\n"
+      "sign of life (10000): longer than the client waits for a reply", TIMEOUT },
+    { "client", NULL,
+      "check a client: be a server that misbehaves, and report what it did.\n"
+      "COMMAND starts it, once for each misbehaviour; {} and $SOCKET stand for\n"
+      "the path. It should end by itself, with status 0 if it noticed nothing", CLIENT },
     { "socket-path", "PATH", "with --client: where to listen", PATH },
     { NULL, NULL, NULL, 0 },
 };
@@ -36,11 +41,14 @@ static const struct cli_option options[] = {
 static const struct cli_command command = {
     .name = "check",
     .usage = "SOCKET [--only=LIST] [--skip=LIST] [--destructive] ...\n"
-             "--client --socket-path=PATH [--only=LIST] [--skip=LIST] ...",
+             "--client --socket-path=PATH [--only=LIST] [--skip=LIST] ... [-- COMMAND ...]",
     .summary = "Check that a vfio-user server, of any make, does what the specification says, and that\n"
                "it survives clients which do not; or the same for a client",
     .options = options,
-    .more = "The server must have no other client. It exits 0, or 1 if anything failed.\n",
+    .more = "The server must have no other client. It exits 0, or 1 if anything failed.\n"
+            "\n"
+            "A client fails where it crashes, hangs or is fooled. Without a COMMAND it has to be\n"
+            "connected again for each misbehaviour.\n",
 };
 
 struct arguments {
@@ -113,7 +121,8 @@ static int run(struct arguments *a, size_t planned)
     struct report report;
     const char *subject = a->client ? a->mirror.socket_path : a->check.socket_path;
 
-    report_begin(&report, stdout, a->format, a->verbose, subject, planned);
+    /* Of a client, what it did is the report, whether or not it was right. */
+    report_begin(&report, stdout, a->format, a->verbose || a->client, subject, planned);
     int error = a->client ? mirror_run(&a->mirror, &report.results, why, sizeof why)
                           : check_run(&a->check, &report.results, why, sizeof why);
     if (error)
@@ -151,12 +160,18 @@ static int take_memory(struct arguments *a, const char *word)
     return CLI_OK;
 }
 
+/* Without a command, somebody has to know that it is time for the next connection. */
+static void waiting(const char *id)
+{
+    fprintf(stderr, "outboard: check: waiting for a client: %s\n", id ? id : "a device that behaves");
+}
+
 static int take_timeout(struct arguments *a, const char *word)
 {
     uint64_t ms;
     if (cli_number(word, 10, 600000, &ms) < 0)
         return cli_usage("check", "--timeout=%s: milliseconds, 10 to 600000", word);
-    a->check.timeout_ms = (unsigned)ms;
+    a->check.timeout_ms = a->mirror.timeout_ms = (unsigned)ms;
     return CLI_OK;
 }
 
@@ -192,12 +207,18 @@ static int take(struct arguments *a, int word, const char *value)
 
 int cli_check(int argc, char **argv)
 {
-    struct arguments a = { .check = { .memory = CHECK_MEMORY_BOTH, .timeout_ms = 5000 } };
+    struct arguments a = { .check = { .memory = CHECK_MEMORY_BOTH, .timeout_ms = 5000 },
+                           .mirror = { .timeout_ms = 10000, .waiting = waiting } };
     struct cli_args args;
     int word;
 
     cli_start(&args, &command, argc, argv);
     while ((word = cli_next(&args)) >= 0) {
+        if (a.client && args.dashed) {
+            a.mirror.command = &argv[args.next - 1];
+            word = CLI_END;
+            break;
+        }
         int status = take(&a, word, args.value);
         if (status != CLI_OK)
             return status;
