@@ -300,11 +300,55 @@ int ob_client_device_feature(struct ob_client *c, uint32_t flags, void *data, si
                              size_t space, size_t *out);
 
 /*
+ * What the device can do: VFIO_MIGRATION_STOP_COPY and its like, and 0 in *flags when it cannot migrate;
+ * and the state that it is in (enum vfio_device_mig_state), and going to another one. The device takes
+ * the shortest way there. What is under way comes to an end first: see ob_client_set_timeout().
+ * -EINVAL: there is no way from where it is, or what was written to it is no state that it can load
+ * (then only a reset helps). Ask for the state after an error: it may be one on the way. What a
+ * device may refuse when it is to run: -EBUSY, its backend is still in use by another process.
+ */
+int ob_client_migration(struct ob_client *c, uint64_t *flags);
+int ob_client_migration_state(struct ob_client *c, uint32_t *state);
+int ob_client_set_migration_state(struct ob_client *c, uint32_t state);
+
+/*
  * Sections "VFIO_USER_MIG_DATA_READ" and "_WRITE", in as many messages as needed. Bytes read:
- * fewer than n when there are no more.
+ * fewer than n when there are no more; in PRE_COPY, no more for now.
  */
 ssize_t ob_client_mig_data_read(struct ob_client *c, void *buf, size_t n);
 int ob_client_mig_data_write(struct ob_client *c, const void *buf, size_t n);
+
+/*
+ * Moves the state of a running device to another one of the same kind, on another connection, which
+ * runs then; the first one is left in STOP. Memory (at the same addresses) and interrupts have been
+ * set up at `to`; the caller's part of the machine stands still, as VFIO asks for. If *stopped is not
+ * NULL, it is called when `from` stands still, with ctx: to copy pages that were written until then.
+ *
+ * Before anything is stopped, `to` sees what it would have to load, where both sides know PRE_COPY. On
+ * an error, `from` runs again if it can, and `to` was reset. The sentence is with the connection that
+ * ob_client_error() has one for; *at_to (may be NULL) says which.
+ */
+int ob_client_move(struct ob_client *from, struct ob_client *to, int (*stopped)(void *ctx), void *ctx,
+                   bool *at_to);
+
+/*
+ * The log of pages that the device wrote to. _start: to which ranges (n == 0: everywhere), by pages of
+ * *page_size, a power of two, which the device may change. _report: which pages of [address, address +
+ * size), of page_size bytes each counted from `address`, were written since the log was started or
+ * reported this range last: bits of a bitmap of ob_client_dirty_words() words. Bits are set, never
+ * cleared. size: not 0, and a multiple of page_size. After an error of _report, everything counts as
+ * written, and the log must be started anew. -EINVAL: there is a log already, or none; or an argument.
+ * -E2BIG, -ENOSPC: more than the device can log.
+ */
+int ob_client_dirty_start(struct ob_client *c, uint64_t *page_size,
+                          const struct vfio_device_feature_dma_logging_range *ranges, uint32_t n);
+int ob_client_dirty_stop(struct ob_client *c);
+int ob_client_dirty_report(struct ob_client *c, uint64_t address, uint64_t size, uint64_t page_size,
+                           uint64_t *bitmap);
+static inline uint64_t ob_client_dirty_words(uint64_t size, uint64_t page_size)
+{
+    return (size / page_size + 63) / 64;
+}
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

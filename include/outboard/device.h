@@ -170,29 +170,58 @@ struct ob_platform {
     unsigned irqs_count; /* 0 to 16 */
 };
 
-/* One member of the state, for whoever reads it from outside: a newer build, or another host. */
-enum ob_field_kind { OB_FIELD_END, OB_FIELD_INT, OB_FIELD_BYTES };
+/*
+ * One member of the state, for whoever reads it from outside: a newer build, or another host. Names and
+ * element sizes are what the two sides agree on; where a member lies in the structure is not. In a
+ * migration stream:
+ *   - A field that one side has and the other has not is refused, unless it is OPTIONAL: then it is
+ *     zero where it is missing, and may be dropped where it is unknown if it is zero. That is how a
+ *     newer build adds a field and an older one still understands it, as long as it is not used.
+ *   - Sizes, counts and kinds must be equal.
+ */
+enum ob_field_kind {
+    OB_FIELD_END,
+    OB_FIELD_INT,
+    OB_FIELD_BYTES,
+    OB_FIELD_TIME,    /* CLOCK_MONOTONIC ns, 0: none; travels as the distance from now */
+    OB_FIELD_STRUCTS, /* an array of structures, which have `fields` */
+};
 struct ob_field {
-    const char *name;
+    const char *name; /* shorter than 64 with that of the array around it */
     enum ob_field_kind kind;
-    uint32_t offset; /* in the state */
+    uint32_t offset; /* in the state, or in the structure of an array */
     uint32_t size;   /* of one element: 1, 2, 4 or 8 for integers */
     uint32_t count;  /* of elements */
+    uint32_t flags;  /* OB_FIELD_OPTIONAL */
+    const struct ob_field *fields; /* of OB_FIELD_STRUCTS; no arrays of structures among them */
 };
-#define OB_INT(type, member) \
-    { #member, OB_FIELD_INT, offsetof(type, member), sizeof(((type *)0)->member), 1 }
-#define OB_INTS(type, member)                                                       \
-    { #member, OB_FIELD_INT, offsetof(type, member), sizeof(((type *)0)->member[0]), \
-      sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]) }
-#define OB_BYTES(type, member) \
-    { #member, OB_FIELD_BYTES, offsetof(type, member), 1, sizeof(((type *)0)->member) }
+#define OB_FIELD_OPTIONAL 1u
+
+#define OB_FIELD_1(type, member, kind, flags) \
+    { #member, kind, offsetof(type, member), sizeof(((type *)0)->member), 1, flags, NULL }
+#define OB_FIELD_N(type, member, kind, flags, fields)                       \
+    { #member, kind, offsetof(type, member), sizeof(((type *)0)->member[0]), \
+      sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]), flags, fields }
+#define OB_FIELD_B(type, member, flags) \
+    { #member, OB_FIELD_BYTES, offsetof(type, member), 1, sizeof(((type *)0)->member), flags, NULL }
+
+#define OB_INT(type, member) OB_FIELD_1(type, member, OB_FIELD_INT, 0)
+#define OB_INTS(type, member) OB_FIELD_N(type, member, OB_FIELD_INT, 0, NULL)
+#define OB_BYTES(type, member) OB_FIELD_B(type, member, 0)
+#define OB_TIME(type, member) OB_FIELD_1(type, member, OB_FIELD_TIME, 0)
+#define OB_STRUCTS(type, member, fields) OB_FIELD_N(type, member, OB_FIELD_STRUCTS, 0, fields)
+#define OB_OPTIONAL_INT(type, member) OB_FIELD_1(type, member, OB_FIELD_INT, OB_FIELD_OPTIONAL)
+#define OB_OPTIONAL_INTS(type, member) OB_FIELD_N(type, member, OB_FIELD_INT, OB_FIELD_OPTIONAL, NULL)
+#define OB_OPTIONAL_BYTES(type, member) OB_FIELD_B(type, member, OB_FIELD_OPTIONAL)
+#define OB_OPTIONAL_TIME(type, member) OB_FIELD_1(type, member, OB_FIELD_TIME, OB_FIELD_OPTIONAL)
 #define OB_END \
-    { NULL, OB_FIELD_END, 0, 0, 0 }
+    { NULL, OB_FIELD_END, 0, 0, 0, 0, NULL }
 
 struct ob_state_info {
     uint32_t size;                /* of the state, bytes; at most 16 MiB */
-    const struct ob_field *fields; /* ends with OB_END */
-    uint32_t version;
+    const struct ob_field *fields; /* ends with OB_END; NULL: the device cannot migrate */
+    uint32_t version; /* one more when fields mean something else than before */
+    uint32_t oldest;  /* the oldest version that loaded() understands; 0: this one alone */
     /*
      * How a step is undone. false: the framework keeps a copy of the whole state at the start of
      * each step (fit for up to a few KiB). true: the device calls ob_touch() before it changes
@@ -224,7 +253,10 @@ struct ob_plugin {
 
     /* All optional. */
     int (*open)(struct ob_device *dev);  /* options are there: check them, open backends */
-    int (*start)(struct ob_device *dev); /* the state is there, new or inherited: watch backends */
+    /* The device begins to run, or goes on after stop(). The state is there: new, inherited, loaded from
+     * a stream, or what it was at the stop. Watch backends; derive from the state what ob_private()
+     * holds. An error keeps the device as it was. */
+    int (*start)(struct ob_device *dev);
     void (*close)(struct ob_device *dev);
     void (*reset)(struct ob_device *dev, enum ob_reset kind); /* put the state back to its start */
     void (*timer)(struct ob_device *dev, unsigned id);        /* the deadline of timer id passed */
@@ -241,6 +273,20 @@ struct ob_plugin {
     /* A step of this device has become valid: the place to start what the step intends (say, to
      * submit I/O). Runs outside of steps and must not change the state. */
     void (*committed)(struct ob_device *dev);
+    /*
+     * Migration. stop: bring what is under way to an end, or to something that the state describes, and
+     * begin nothing new: 0, or -EBUSY: not yet; it is asked again after the device's next step. From
+     * then on the device stands still (timers and backends too, which the framework sees to): no
+     * function of it is called but start(), reset(), loaded() and close(). start() may also come
+     * without the stop having ended.
+     */
+    int (*stop)(struct ob_device *dev);
+    /*
+     * The state was filled in from a stream that was made for `version` of it (oldest to version).
+     * Fields have the right sizes; nothing else about them can be believed. Look at the state alone:
+     * 0, or -EINVAL after an ob_error() that says what is wrong; then the old state comes back.
+     */
+    int (*loaded)(struct ob_device *dev, uint32_t version);
 };
 
 /* Makes the plugin known, in a file that is loaded (./mine.so) as in one that is built in. */

@@ -169,6 +169,21 @@ struct vfio_user_device_feature {
     uint32_t flags;
 };
 
+/* The data of its features. What the kernel's structures point to follows them here. (PRE_COPY is in
+ * newer kernel headers under its own name, VFIO_DEVICE_STATE_PRE_COPY and VFIO_MIGRATION_PRE_COPY.) */
+#define OB_DEVICE_STATE_PRE_COPY 6u
+#define OB_MIGRATION_PRE_COPY (1u << 2)
+struct vfio_user_dma_logging_start {
+    uint64_t page_size;
+    uint32_t num_ranges; /* struct vfio_device_feature_dma_logging_range follow; 0: all writes */
+    uint32_t reserved;
+};
+struct vfio_user_dma_logging_report {
+    uint64_t iova;
+    uint64_t length;
+    uint64_t page_size; /* 64-bit words of the bitmap follow in the reply */
+};
+
 /* Sections "VFIO_USER_MIG_DATA_READ" and "VFIO_USER_MIG_DATA_WRITE": data follows in a read's reply
  * and in a write's request. */
 struct vfio_user_mig_data {

@@ -1,5 +1,5 @@
 /*
- * device.c - the device as a whole: info, reset, features, migration data.
+ * device.c - the device as a whole: info, reset, features.
  */
 #include "client/client.h"
 
@@ -58,58 +58,4 @@ int ob_client_device_feature(struct ob_client *c, uint32_t flags, void *data, si
         return client_refuse(c, -ENOSPC, "feature %u has %zu bytes of data, there is room for %zu",
                              flags & VFIO_DEVICE_FEATURE_MASK, length, space);
     return 0;
-}
-
-/* ---- Migration data ---------------------------------------------------------------------- */
-
-static struct call mig_data_call(uint16_t command, size_t n)
-{
-    return (struct call){
-        .request = { .header.command = command,
-                     .mig_data = { .argsz = (uint32_t)(sizeof(struct vfio_user_mig_data) + n),
-                                   .size = (uint32_t)n } },
-        .fixed = sizeof(struct vfio_user_mig_data),
-    };
-}
-
-ssize_t ob_client_mig_data_read(struct ob_client *c, void *buf, size_t n)
-{
-    uint8_t *at = buf;
-    ssize_t most = ob_client_transfer_size(c);
-
-    while (most > 0 && n > 0) {
-        size_t piece = n < (size_t)most ? n : (size_t)most;
-        struct call call = mig_data_call(VFIO_USER_MIG_DATA_READ, piece);
-        call.space = at;
-        call.room = piece;
-        int ret = client_call(c, &call);
-        if (ret < 0)
-            return ret;
-        if (call.got > piece)
-            return client_bad_reply(c, &call, "more data than was asked for");
-        at += call.got;
-        n -= call.got;
-        if (call.got < piece)
-            break;
-    }
-    return most < 0 ? most : at - (uint8_t *)buf;
-}
-
-int ob_client_mig_data_write(struct ob_client *c, const void *buf, size_t n)
-{
-    const uint8_t *at = buf;
-    ssize_t most = ob_client_transfer_size(c);
-
-    while (most > 0 && n > 0) {
-        size_t piece = n < (size_t)most ? n : (size_t)most;
-        struct call call = mig_data_call(VFIO_USER_MIG_DATA_WRITE, piece);
-        call.data = at;
-        call.data_size = piece;
-        int ret = client_call(c, &call);
-        if (ret < 0)
-            return ret;
-        at += piece;
-        n -= piece;
-    }
-    return most < 0 ? (int)most : 0;
 }

@@ -6,10 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "memory/dirty.h"
 #include "memory/file.h"
 #include "memory/index.h"
 
 #define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 
 /* What removing a region needs to know and an access does not. */
 struct owner {
@@ -25,6 +27,7 @@ struct memory {
     uint32_t max;
     uint32_t top; /* all ids in use are below this */
     uint64_t page_mask;
+    struct dirty *log; /* NULL: none is kept */
 };
 
 struct memory *memory_new(uint32_t max_regions, uint32_t max_files)
@@ -216,10 +219,13 @@ int memory_check(struct memory *m, const struct memory_piece *pieces, int n)
 
 void memory_written(struct memory *m, uint64_t address, uint64_t n)
 {
-    /* No log is kept: this server does not offer dirty page tracking. */
-    (void)m;
-    (void)address;
-    (void)n;
+    if (unlikely(m->log))
+        dirty_mark(m->log, address, n);
+}
+
+void memory_log(struct memory *m, struct dirty *log)
+{
+    m->log = log;
 }
 
 /* Can all of the range be copied? 0 with its first piece, -EFAULT or -EREMOTE. */
@@ -247,6 +253,8 @@ static inline int copy(struct memory *m, uint64_t address, uint8_t *in, const ui
     int error = reach(m, address, n, need, &piece);
     if (error)
         return error;
+    if (need == MEMORY_WRITE)
+        memory_written(m, address, n); /* all of it: it does no harm if the end turns out to be lost */
     for (size_t done = 0; !error;) {
         if (need == MEMORY_READ)
             memcpy(in + done, piece.base, piece.size);
@@ -259,8 +267,6 @@ static inline int copy(struct memory *m, uint64_t address, uint8_t *in, const ui
         if (!error)
             error = piece_at(m, address + done, n - done, need, &piece);
     }
-    if (need == MEMORY_WRITE)
-        memory_written(m, address, n); /* of all: some was written even where the end was lost */
     return error;
 }
 

@@ -23,8 +23,9 @@
  *    was there before. It works in any thread and calls mmap(), which a sandbox must allow, beside
  *    the fcntl(), fstat(), fstatfs(), mmap(), munmap() and close() of this floor's other
  *    functions.)
- *  - Every write to guest memory, by copy or by pointer, passes memory_written(): that is where the
- *    dirty log belongs.
+ *  - Every write to guest memory, by copy or by pointer, passes memory_written(), behind which is the
+ *    dirty log (dirty.h). What is copied is marked before it is written, so that a process may die in
+ *    between.
  *  - Nothing is allocated by translate, read or write.
  *
  * Numbers of regions and files (`id`, `file`) are chosen by the caller, below the limits given to
@@ -122,8 +123,15 @@ int memory_translate(struct memory *m, uint64_t address, uint64_t n, unsigned ne
 int memory_read(struct memory *m, uint64_t address, void *buf, size_t n);
 int memory_write(struct memory *m, uint64_t address, const void *buf, size_t n);
 
-/* To be called after [address, address + n) was written, by whoever wrote through a piece. */
+/*
+ * To be called for what is written through a piece, by whoever does it: after [address, address + n) was
+ * written; and before, if the process may die in between, or if the log may be read.
+ */
 void memory_written(struct memory *m, uint64_t address, uint64_t n);
+
+/* Where writes are logged from now on; NULL: nowhere. The log stays the caller's. */
+struct dirty;
+void memory_log(struct memory *m, struct dirty *log);
 
 /*
  * To be called after accesses through pieces, before their results are believed: did any access to

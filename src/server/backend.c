@@ -10,6 +10,7 @@ struct device_watch {
     struct ob_device *dev;
     ob_ready_fn *ready;
     struct device_watch *next;
+    uint32_t events;
     bool dead;
 };
 
@@ -18,8 +19,8 @@ static void backend_ready(struct watch *w, uint32_t events)
     struct device_watch *dw = (struct device_watch *)(void *)w;
     struct ob_device *dev = dw->dev;
 
-    if (dw->dead)
-        return;
+    if (dw->dead || dev->watches_paused)
+        return; /* since this turn of the loop began */
     server_step_begin(dev);
     server_enter(dev);
     dw->ready(dev, dw->watch.fd, events);
@@ -43,7 +44,7 @@ static struct device_watch *add(struct ob_device *dev, int fd, uint32_t events)
     dw->watch.fd = fd;
     dw->watch.ready = backend_ready;
     dw->dev = dev;
-    int ret = watch_control(dev->epoll, EPOLL_CTL_ADD, &dw->watch, events);
+    int ret = dev->watches_paused ? 0 : watch_control(dev->epoll, EPOLL_CTL_ADD, &dw->watch, events);
     if (ret < 0) {
         free(dw);
         errno = -ret;
@@ -59,12 +60,29 @@ int ob_watch(struct ob_device *dev, int fd, uint32_t events, ob_ready_fn *ready)
     struct device_watch *dw = find(dev, fd);
     int ret = 0;
 
-    if (dw)
-        ret = watch_control(dev->epoll, EPOLL_CTL_MOD, &dw->watch, events);
-    else if (!(dw = add(dev, fd, events)))
+    if (!dw && !(dw = add(dev, fd, events)))
         return -errno;
+    else if (!dev->watches_paused)
+        ret = watch_control(dev->epoll, EPOLL_CTL_MOD, &dw->watch, events);
+    dw->events = events;
     dw->ready = ready;
     return ret;
+}
+
+void server_pause_watches(struct ob_device *dev)
+{
+    for (struct device_watch *dw = dev->watches; dw && !dev->watches_paused; dw = dw->next)
+        if (!dw->dead)
+            epoll_ctl(dev->epoll, EPOLL_CTL_DEL, dw->watch.fd, NULL);
+    dev->watches_paused = true;
+}
+
+void server_resume_watches(struct ob_device *dev)
+{
+    for (struct device_watch *dw = dev->watches; dw && dev->watches_paused; dw = dw->next)
+        if (!dw->dead)
+            watch_control(dev->epoll, EPOLL_CTL_ADD, &dw->watch, dw->events);
+    dev->watches_paused = false;
 }
 
 /* The watch itself stays until its event, which may be waiting in the loop, cannot come any more. */

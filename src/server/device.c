@@ -5,8 +5,10 @@
 #include "server/bus.h"
 #include "server/declaration.h"
 #include "server/dma.h"
+#include "server/frame.h"
 #include "server/irq.h"
 #include "server/log.h"
+#include "server/logging.h"
 #include "server/region_memory.h"
 #include "server/reset.h"
 
@@ -44,6 +46,8 @@ static int open_block(struct ob_device *dev, int block_fd)
         [SHARED_IRQS] = { "irqs", 0, sizeof(struct shared_irqs) },
         [SHARED_WORK] = { "work", 0, sizeof(struct shared_work) },
         [SHARED_DEVICE] = { "device", 0, dev->plugin->state.size },
+        [SHARED_MIGRATION] = { "migration", 0, sizeof(struct shared_migration) },
+        [SHARED_STREAM] = { "stream", 0, frame_incoming_size(dev) },
     };
     int ret = block_fd < 0 ? block_create(&dev->block, parts, SHARED_PARTS)
                            : block_open(&dev->block, block_fd, parts, SHARED_PARTS);
@@ -57,6 +61,8 @@ static int open_block(struct ob_device *dev, int block_fd)
     dev->irqs = block_part(&dev->block, SHARED_IRQS);
     dev->work = block_part(&dev->block, SHARED_WORK);
     dev->state = block_part(&dev->block, SHARED_DEVICE);
+    dev->migration = block_part(&dev->block, SHARED_MIGRATION);
+    dev->incoming = block_part(&dev->block, SHARED_STREAM);
     return 0;
 }
 
@@ -111,6 +117,8 @@ static int recover(struct ob_device *dev, const struct effect_counts *dead)
     int ret = dma_recover(dev);
     if (ret == 0)
         ret = irq_recover(dev);
+    if (ret == 0)
+        ret = logging_recover(dev);
     if (ret == 0 && dev->session->connected)
         ret = server_recover_session(dev, already + moved);
     else if (ret == 0)
@@ -122,7 +130,8 @@ static int recover(struct ob_device *dev, const struct effect_counts *dead)
 
 static int start(struct ob_device *dev)
 {
-    if (!dev->plugin->start)
+    dev->watches_paused = server_stopped(dev);
+    if (!dev->plugin->start || dev->watches_paused)
         return 0;
     server_step_begin(dev);
     server_enter(dev);
@@ -164,7 +173,8 @@ static int begin(struct ob_device *dev, int block_fd, const struct effect_counts
     if (dev->plugin->open && (ret = dev->plugin->open(dev)) < 0)
         return ret;
     dev->opened = true;
-    if ((ret = open_block(dev, block_fd)) == 0 && (ret = region_memory_open(dev, inherited)) == 0)
+    if ((ret = open_block(dev, block_fd)) == 0 && (ret = region_memory_open(dev, inherited)) == 0 &&
+        (ret = frame_open(dev)) == 0)
         ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
     if (ret == 0)
         ret = effect_start(&dev->block);
@@ -240,6 +250,8 @@ void server_device_free(struct ob_device *dev)
         dev->plugin->close(dev);
     server_collect_watches(dev, true);
     close_all(dev);
+    frame_close(dev);
+    dirty_free(dev->dirty);
     if (dev->memory)
         memory_free(dev->memory);
     if (dev->block.h)

@@ -9,6 +9,7 @@
 #ifndef SERVER_DEVICE_H
 #define SERVER_DEVICE_H
 
+#include "memory/dirty.h"
 #include "memory/memory.h"
 #include "server/ids.h"
 #include "server/shared.h"
@@ -16,6 +17,7 @@
 #include "state/block.h"
 #include "state/effect.h"
 #include "state/step.h"
+#include "state/stream.h"
 #include "wire/message.h"
 #include "wire/socket.h"
 
@@ -30,6 +32,7 @@
 #define KEEP_FILE 0x20000000u     /* | number of a file of guest memory */
 #define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or of an event of a line: IRQ_MASK_EVENT... */
 #define KEEP_REGION 0x40000000u   /* | number of the region whose memory it is */
+#define KEEP_DIRTY 0x50000000u    /* the log of dirty pages */
 struct server_keeping {
     int (*put)(void *ctx, uint32_t name, int fd);
     void (*drop)(void *ctx, uint32_t name);
@@ -100,6 +103,8 @@ struct ob_device {
     uint8_t *config;
     struct shared_irqs *irqs;
     struct shared_work *work;
+    struct shared_migration *migration;
+    uint8_t *incoming; /* the stream that comes in */
     void *state;
     bool state_kept; /* the whole state is in the undo log of this step */
 
@@ -120,6 +125,7 @@ struct ob_device {
     bool refused;       /* somebody wanted to pin meanwhile */
     bool resume;        /* a pin has gone: try the message again */
     bool draining;      /* the client has gone, its memory is still pinned */
+    bool stopping;      /* the message that waits is a stop, for which the device is not ready */
     uint64_t poll_until; /* CLOCK_MONOTONIC ns, 0: no polling */
     struct id_pool region_ids;
     struct id_pool file_ids;
@@ -141,6 +147,10 @@ struct ob_device {
     uint64_t log_second;     /* see log.c */
     unsigned log_lines;
     struct device_watch *watches; /* of backends */
+    bool watches_paused;          /* the device is stopped */
+    struct stream *stream;        /* NULL: the device cannot migrate */
+    struct frame_fields *frame_fields;
+    struct dirty *dirty;          /* NULL: writes are not logged */
     void (*disconnected)(struct ob_device *dev, void *ctx);
     void *disconnected_ctx;
 };
@@ -163,6 +173,13 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
                                     int epoll, const struct server_keeping *keeping, int block_fd,
                                     const struct effect_counts *dead);
 void server_device_free(struct ob_device *dev);
+
+/* Does the device stand still (any state of a migration but RUNNING and PRE_COPY)? */
+static inline bool server_stopped(const struct ob_device *dev)
+{
+    uint32_t state = dev->migration->state;
+    return state != VFIO_DEVICE_STATE_RUNNING && state != OB_DEVICE_STATE_PRE_COPY;
+}
 
 /* Before the device's code is called in a step: keeps its state for the way back. */
 static inline void server_enter(struct ob_device *dev)
@@ -197,6 +214,10 @@ void server_poll(struct ob_device *dev, uint64_t now);
 
 /* After steps that no message began: sends what they left for the client, and goes on with transfers. */
 void server_push(struct ob_device *dev);
+
+/* Backends of a device that stands still are not listened to. */
+void server_pause_watches(struct ob_device *dev);
+void server_resume_watches(struct ob_device *dev);
 
 /* Frees watches that ended, or all; only when no event of this turn of the loop is left. */
 void server_collect_watches(struct ob_device *dev, bool all);

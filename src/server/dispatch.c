@@ -3,9 +3,11 @@
  */
 #include "server/dispatch.h"
 #include "server/dma.h"
+#include "server/feature.h"
 #include "server/info.h"
 #include "server/irq.h"
 #include "server/log.h"
+#include "server/migration.h"
 #include "server/region.h"
 #include "server/reset.h"
 
@@ -28,6 +30,9 @@ static int serve(struct ob_device *dev, const struct wire_message *m, struct wir
     case VFIO_USER_REGION_WRITE: return region_write(dev, m, reply);
     case VFIO_USER_REGION_WRITE_MULTI: return region_write_multi(dev, m, reply);
     case VFIO_USER_DEVICE_RESET: return server_reset(dev);
+    case VFIO_USER_DEVICE_FEATURE: return feature(dev, m, reply);
+    case VFIO_USER_MIG_DATA_READ: return migration_read(dev, m, reply);
+    case VFIO_USER_MIG_DATA_WRITE: return migration_write(dev, m);
     default: return -ENOTSUP; /* commands that only the client serves, and those not built yet */
     }
 }
@@ -59,7 +64,7 @@ static uint32_t finish_reply(struct ob_device *dev, const struct vfio_user_heade
 static void refused(struct ob_device *dev, const struct wire_message *m, int error)
 {
     dev->session->errors++;
-    if (m->header.command == VFIO_USER_DEVICE_FEATURE && error == -ENOTSUP)
+    if (m->header.command == VFIO_USER_DEVICE_FEATURE && error == -ENOTTY)
         return; /* that is how one asks what there is */
     if (m->header.command == VFIO_USER_REGION_READ || m->header.command == VFIO_USER_REGION_WRITE)
         server_log(dev, "%s of %u bytes at 0x%llx of region %u: %s",

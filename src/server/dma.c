@@ -12,7 +12,6 @@
 
 #include <string.h>
 
-#define MAX_TRANSFER (1u << 20)
 #define TURN 64 /* transfers finished before others get their turn */
 
 static int queue(struct ob_device *dev, bool is_write, unsigned slot, uint64_t address,
@@ -21,7 +20,7 @@ static int queue(struct ob_device *dev, bool is_write, unsigned slot, uint64_t a
     uint64_t offset = (uint64_t)((const uint8_t *)buf - (const uint8_t *)dev->state);
     uint64_t size = dev->plugin->state.size;
 
-    if (slot >= dev->plugin->dmas || n == 0 || n > MAX_TRANSFER || offset > size ||
+    if (slot >= dev->plugin->dmas || n == 0 || n > SHARED_MAX_DMA || offset > size ||
         n > size - offset)
         return -EINVAL;
     if (dev->work->dma[slot].state != DMA_IDLE)
@@ -92,6 +91,8 @@ static void ask_client(struct ob_device *dev, unsigned slot)
     piece = piece < WIRE_MAX_DATA ? piece : WIRE_MAX_DATA;
     piece = piece < limit ? piece : limit;
     struct vfio_user_dma_access access = { .address = d->address + d->done, .count = piece };
+    if (d->is_write)
+        memory_written(dev->memory, access.address, piece);
     struct vfio_user_header header = {
         .id = dev->session->next_id,
         .command = d->is_write ? VFIO_USER_DMA_WRITE : VFIO_USER_DMA_READ,
@@ -149,6 +150,8 @@ void dma_pump(struct ob_device *dev)
     int advanced, turn = 0;
 
     dev->dma_more = false;
+    if (server_stopped(dev))
+        return;
     do {
         advanced = pump_once(dev);
         turn += advanced;
@@ -212,8 +215,20 @@ void dma_cancel(struct ob_device *dev)
     SET(dev, dev->work->dmas, 0);
 }
 
+/* The client may answer what was asked already. It is asked again later: that does no harm. */
+void dma_stop(struct ob_device *dev)
+{
+    for (uint64_t left = dev->work->dmas; left; left &= left - 1) {
+        struct shared_dma *d = &dev->work->dma[__builtin_ctzll(left)];
+        if (d->state == DMA_SENT)
+            SET(dev, d->state, DMA_QUEUED);
+    }
+}
+
 void dma_fail_all(struct ob_device *dev)
 {
+    if (server_stopped(dev))
+        return; /* they fail, or not, when the device runs again */
     for (uint64_t left = dev->work->dmas; left; left &= left - 1)
         finish_in_step(dev, (unsigned)__builtin_ctzll(left), -EIO);
 }

@@ -29,6 +29,9 @@ void dma_pump(struct ob_device *dev);
  * step. 0, or -EBADMSG: nobody asked. */
 int dma_reply(struct ob_device *dev, const struct wire_message *m, int bad);
 
+/* The device is stopped: transfers stay where they are. Inside a step. */
+void dma_stop(struct ob_device *dev);
+
 /* A reset cancels all transfers; a client that has gone fails them (between steps). */
 void dma_cancel(struct ob_device *dev);
 void dma_fail_all(struct ob_device *dev);

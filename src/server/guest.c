@@ -61,6 +61,8 @@ int ob_memory_get(struct ob_device *dev, uint64_t address, uint64_t n, unsigned 
             return -EREMOTE;
         iov[i] = (struct iovec){ pieces[i].base, pieces[i].size };
     }
+    if (access & OB_WRITE)
+        memory_written(dev->memory, address, n); /* at the put again: the log may be read in between */
     pin(dev, pieces, count, 1);
     return count;
 }
@@ -144,7 +146,7 @@ void guest_released(struct ob_device *dev)
     if (!dev->refused)
         return;
     dev->refused = false;
-    if (!dev->plugin->memory_changed)
+    if (!dev->plugin->memory_changed || server_stopped(dev))
         return;
     server_step_begin(dev);
     server_enter(dev);

@@ -37,7 +37,7 @@ void irq_look_again(struct ob_device *dev, uint32_t line)
 {
     uint8_t flags = dev->irqs->irq[line];
     if (!dev->irqs->level[line] || !(flags & IRQ_TRIGGER) || (flags & IRQ_MASKED) ||
-        config_intx_disabled(dev))
+        config_intx_disabled(dev) || server_stopped(dev))
         return;
     *flags_of(dev, line) |= IRQ_MASKED;
     signal_later(dev, line);
@@ -73,7 +73,7 @@ void ob_irq(struct ob_device *dev, unsigned index, bool level)
 /* A message that waited behind a mask goes out when the mask is gone. */
 static void release_pending(struct ob_device *dev, uint32_t irq)
 {
-    if (!(dev->irqs->irq[irq] & IRQ_PENDING) || message_masked(dev, irq))
+    if (!(dev->irqs->irq[irq] & IRQ_PENDING) || message_masked(dev, irq) || server_stopped(dev))
         return;
     *flags_of(dev, irq) &= (uint8_t)~IRQ_PENDING;
     raise_message(dev, irq);
@@ -110,6 +110,19 @@ void irq_msix_unmasked(struct ob_device *dev)
 {
     for (uint32_t i = 0; i < dev->plugin->irq.msix.count; i++)
         release_pending(dev, IRQ_MSIX + i);
+}
+
+void irq_run(struct ob_device *dev)
+{
+    for (uint32_t i = 0; i < dev->lines; i++) {
+        if (irq_has_level(dev, i))
+            irq_look_again(dev, i);
+        else
+            release_pending(dev, i);
+    }
+    for (uint32_t i = 0; i < dev->plugin->irq.msi; i++)
+        release_pending(dev, IRQ_MSI + i);
+    irq_msix_unmasked(dev);
 }
 
 void irq_mask(struct ob_device *dev, uint32_t irq)

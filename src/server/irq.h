@@ -37,6 +37,9 @@ static inline bool irq_has_level(const struct ob_device *dev, uint32_t irq)
 /* The function mask of MSI-X was cleared: what was pending goes out. */
 void irq_msix_unmasked(struct ob_device *dev);
 
+/* The device was stopped and runs again: what could not be signalled meanwhile goes out. */
+void irq_run(struct ob_device *dev);
+
 /* After a step: signals what it raised. */
 void irq_flush(struct ob_device *dev);
 

@@ -237,7 +237,7 @@ static int set(struct ob_device *dev, const struct wire_message *m, struct wire_
 int irq_set(struct ob_device *dev, const struct wire_message *m, struct wire_fds *fds)
 {
     int ret = set(dev, m, fds);
-    if (ret == 0 && dev->plugin->irq_changed) {
+    if (ret == 0 && dev->plugin->irq_changed && !server_stopped(dev)) {
         server_enter(dev);
         dev->plugin->irq_changed(dev);
     }

@@ -56,6 +56,10 @@ static int read_one(struct ob_device *dev, uint32_t index, uint64_t at, void *bu
         return served < 0 ? served : 0;
     if (!r->read || !width_allowed(r, at, n))
         return -EINVAL;
+    if (server_stopped(dev)) {
+        memset(buf, 0xff, n); /* as from a device that is switched off; nothing may change by this */
+        return 0;
+    }
     server_enter(dev);
     return checked(r->read(dev, at, buf, n));
 }
@@ -76,6 +80,8 @@ static int write_one(struct ob_device *dev, uint32_t index, uint64_t at, const v
         return served < 0 ? served : 0;
     if (!r->write || !width_allowed(r, at, n))
         return -EINVAL;
+    if (server_stopped(dev))
+        return -EBUSY;
     server_enter(dev);
     return checked(r->write(dev, at, buf, n));
 }

@@ -6,6 +6,7 @@
 #include "server/dma.h"
 #include "server/guest.h"
 #include "server/irq.h"
+#include "server/migration.h"
 
 static void reset(struct ob_device *dev, enum ob_reset kind)
 {
@@ -24,11 +25,14 @@ int server_reset(struct ob_device *dev)
 {
     if (guest_all_pinned(dev))
         return -EINPROGRESS;
+    bool stopped = server_stopped(dev);
+    SET(dev, dev->migration->state, VFIO_DEVICE_STATE_RUNNING);
     reset(dev, OB_RESET_DEVICE);
-    return 0;
+    return stopped ? migration_start(dev) : 0;
 }
 
 void server_power_on(struct ob_device *dev)
 {
+    SET(dev, dev->migration->state, VFIO_DEVICE_STATE_RUNNING);
     reset(dev, OB_RESET_POWER_ON);
 }

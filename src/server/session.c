@@ -22,6 +22,8 @@
 #include "server/guest.h"
 #include "server/irq.h"
 #include "server/log.h"
+#include "server/logging.h"
+#include "server/migration.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -295,7 +297,11 @@ void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply)
         dev->irqs_changed = false;
     }
     dma_drop_files(dev);
-    if (dev->plugin->committed)
+    if (dev->dirty)
+        logging_settle(dev);
+    if (dev->stopping)
+        dev->resume = true; /* the message that waits for the device is tried again */
+    if (dev->plugin->committed && !server_stopped(dev))
         dev->plugin->committed(dev);
 }
 
@@ -327,6 +333,7 @@ int server_attach(struct ob_device *dev, int sock)
     memset(dev->session, 0, SHARED_SESSION_OWN);
     dev->session->connected = 1;
     server_step_end(dev, 0, 0);
+    migration_attached(dev);
     return 0;
 }
 
@@ -358,9 +365,11 @@ void server_disconnect(struct ob_device *dev, const char *why)
 
     server_step_begin(dev);
     irq_release(dev);
+    logging_end(dev);
     SET(dev, dev->session->connected, 0);
     SET(dev, dev->session->negotiated, 0);
     server_step_end(dev, 0, 0);
+    migration_unstop(dev);
     dma_fail_all(dev);
     dma_pump(dev); /* what the device began at that */
     if (dev->keeping)

@@ -24,6 +24,8 @@ enum shared_part {
     SHARED_IRQS,    /* struct shared_irqs */
     SHARED_WORK,    /* struct shared_work */
     SHARED_DEVICE,  /* the device's own state */
+    SHARED_MIGRATION, /* struct shared_migration */
+    SHARED_STREAM,    /* the bytes of a stream that comes in */
     SHARED_PARTS,
 };
 
@@ -118,12 +120,50 @@ struct shared_dma {
 
 #define SHARED_MAX_TIMERS 64u
 #define SHARED_MAX_DMAS 64u
+#define SHARED_MAX_DMA (1u << 20) /* bytes of one transfer */
 
 struct shared_work {
     uint64_t timers; /* bits of those that are set */
-    uint64_t deadline[SHARED_MAX_TIMERS];
+    uint64_t deadline[SHARED_MAX_TIMERS]; /* while the device is stopped: what is left of the time */
     uint64_t dmas; /* bits of those that are not idle */
     struct shared_dma dma[SHARED_MAX_DMAS];
+};
+
+/* What migrates of the framework's own part of a device: a copy, in a form of its own. See frame.h. */
+struct shared_frame {
+    uint8_t config[4096];
+    uint8_t line_level[IRQ_LINES];
+    uint8_t line_pending[IRQ_LINES];
+    uint8_t msi_pending[32];
+    uint8_t msix_masked[2048];
+    uint8_t msix_pending[2048];
+    uint8_t msix_table[2048 * 16];
+    uint64_t timers; /* bits of those that are set */
+    uint64_t timer_left[SHARED_MAX_TIMERS];
+    struct shared_frame_dma {
+        uint8_t queued;
+        uint8_t is_write;
+        char field[64]; /* of the device's state: where the buffer is... */
+        uint64_t byte;  /* ...and how far in its elements it begins */
+        uint64_t address;
+        uint32_t size;
+        uint32_t done;
+    } dma[SHARED_MAX_DMAS];
+};
+
+/* Migration, and the log of dirty pages. */
+struct shared_migration {
+    uint32_t state;      /* enum vfio_device_mig_state */
+    uint32_t described;  /* the description of the stream that comes in has come, and fits */
+    uint64_t read;       /* bytes that the client has read of our stream */
+    uint64_t received;   /* bytes of the stream that comes in */
+    uint64_t stopped_at; /* CLOCK_MONOTONIC ns */
+
+    uint32_t logging;
+    uint32_t reporting; /* that part of the log was reported, and is to be cleared after the step */
+    uint64_t report_address, report_size;
+
+    struct shared_frame frame;
 };
 
 #endif

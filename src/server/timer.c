@@ -70,6 +70,8 @@ uint64_t server_next_deadline(const struct ob_device *dev)
 {
     uint64_t next = dev->dma_more ? 0 : UINT64_MAX;
 
+    if (server_stopped(dev))
+        return UINT64_MAX;
     for (uint64_t left = dev->work->timers; left; left &= left - 1) {
         uint64_t deadline = dev->work->deadline[__builtin_ctzll(left)];
         next = deadline < next ? deadline : next;
@@ -79,7 +81,7 @@ uint64_t server_next_deadline(const struct ob_device *dev)
 
 void server_run_timers(struct ob_device *dev, uint64_t now)
 {
-    for (uint64_t left = dev->work->timers; left; left &= left - 1) {
+    for (uint64_t left = server_stopped(dev) ? 0 : dev->work->timers; left; left &= left - 1) {
         unsigned id = (unsigned)__builtin_ctzll(left);
         if (!(dev->work->timers & UINT64_C(1) << id) || dev->work->deadline[id] > now)
             continue;

@@ -390,7 +390,7 @@ static const struct ob_option options[] = {
 
 static const struct ob_field fields[] = {
     OB_INTS(struct probe, reg),
-    { "channel", OB_FIELD_INT, offsetof(struct probe, channel), 4, CHANNELS *C_COUNT },
+    { "channel", OB_FIELD_INT, offsetof(struct probe, channel), 4, CHANNELS *C_COUNT, 0, NULL },
     OB_INT(struct probe, pinned),
     OB_BYTES(struct probe, ports),
     OB_BYTES(struct probe, typed),

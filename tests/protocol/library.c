@@ -294,17 +294,30 @@ static void case_reset(void)
     CHECK(get(4), 0);
 }
 
-static void case_not_served(void)
+static void case_migration(void)
 {
-    uint8_t data[64];
+    uint8_t stream[16384];
+    uint32_t state = 99;
+    uint64_t flags = 0;
 
     connected();
-    CHECK(ob_client_device_feature(c, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, data,
-                                   0, sizeof data, NULL),
-          -ENOTSUP);
-    CHECK(ob_client_mig_data_read(c, data, sizeof data), -ENOTSUP);
-    CHECK(ob_client_mig_data_write(c, data, sizeof data), -ENOTSUP);
-    CHECK(get(0), 0x010000ed);
+    set(4, 0x12345678);
+    CHECK(ob_client_migration(c, &flags), 0);
+    CHECK(flags, 5);
+    CHECK(ob_client_mig_data_read(c, stream, sizeof stream), -EINVAL);
+    CHECK(ob_client_mig_data_write(c, stream, sizeof stream), -EINVAL);
+    CHECK(ob_client_set_migration_state(c, VFIO_DEVICE_STATE_STOP_COPY), 0);
+    ssize_t n = ob_client_mig_data_read(c, stream, sizeof stream);
+    CHECK(n > 4096 && n < 16384, 1);
+    CHECK(ob_client_set_migration_state(c, VFIO_DEVICE_STATE_RUNNING), 0);
+    CHECK(ob_client_reset(c), 0);
+    CHECK(get(4), 0);
+    CHECK(ob_client_set_migration_state(c, VFIO_DEVICE_STATE_RESUMING), 0);
+    CHECK(ob_client_mig_data_write(c, stream, (size_t)n), 0);
+    CHECK(ob_client_migration_state(c, &state), 0);
+    CHECK(state, VFIO_DEVICE_STATE_RESUMING);
+    CHECK(ob_client_set_migration_state(c, VFIO_DEVICE_STATE_RUNNING), 0);
+    CHECK(get(4), ~0x12345678u);
 }
 
 /* ---- Which ---------------------------------------------------------------------------------- */
@@ -325,7 +338,7 @@ static const struct {
     { "edu", "pipelined", case_pipelined },
     { "edu", "write_multi", case_write_multi },
     { "edu", "reset", case_reset },
-    { "edu", "not_served", case_not_served },
+    { "edu", "migration", case_migration },
     { "edu", "interrupts", case_interrupts },
     { "probe", "vectors", case_vectors },
     { "edu", "dma_by_descriptor", case_dma_by_descriptor },

@@ -10,7 +10,7 @@ from raw import TIMEOUT
 PROGRAM = BUILD / "tests/protocol/library"
 
 CASES = ["negotiation", "adopt", "busy", "nobody_there", "timeout", "server_gone", "info", "access",
-         "posted", "pipelined", "write_multi", "reset", "not_served", "interrupts", "vectors",
+         "posted", "pipelined", "write_multi", "reset", "migration", "interrupts", "vectors",
          "dma_by_descriptor", "dma_by_messages", "process", "large", "mappings", "threads"]
 
 

@@ -12,8 +12,8 @@ import pytest
 import raw
 from devices import Edu, Probe
 from dma import probe_dma, probe_result, probe_start
-from raw import (BAR0, BAR2, BAR4, BAR5, CONFIG, DATA_EVENTFD, DATA_NONE, DMA_MAP, ERR, FEATURE,
-                 GET_INFO, GET_REGION_IO_FDS, INTX, MASK, MIG_DATA_READ, MIG_DATA_WRITE, MSI, MSIX,
+from raw import (BAR0, BAR2, BAR4, BAR5, CONFIG, DATA_EVENTFD, DATA_NONE, DMA_MAP, ERR,
+                 GET_INFO, GET_REGION_IO_FDS, INTX, MASK, MSI, MSIX,
                  REQ, RESET, SET_IRQS, TRIGGER, UNMASK, VERSION, Event, capabilities,
                  message, refused)
 
@@ -145,11 +145,7 @@ def test_unknown_commands(edu, connect, command):
 
 
 @pytest.mark.parametrize("command, body", [
-    (GET_REGION_IO_FDS, struct.pack("=IIII", 16, 0, 0, 0)),
-    (FEATURE, struct.pack("=II", 8, 1 << 16 | 1)),           # GET MIGRATION
-    (FEATURE, struct.pack("=II", 8, 1 << 18 | 1 << 16 | 1)), # PROBE of the same
-    (FEATURE, struct.pack("=IIII", 16, 1 << 17 | 2, 1, 0)),  # SET MIG_DEVICE_STATE
-    (MIG_DATA_READ, struct.pack("=II", 8, 0)), (MIG_DATA_WRITE, struct.pack("=II", 8, 0))])
+    (GET_REGION_IO_FDS, struct.pack("=IIII", 16, 0, 0, 0))])
 def test_commands_that_are_not_served(edu, connect, command, body):
     c = connect(edu)
     with refused(errno.ENOTSUP):

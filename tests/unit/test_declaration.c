@@ -26,11 +26,11 @@ static const struct ob_area odd[] = { { 0, 100 } }, far[] = { { 0x1000, 0x1000 }
                             half[] = { { 0, 0x1000 } };
 static struct ob_area many[65];
 static struct ob_typed_region typed;
-static const struct ob_field outside[] = { { "a", OB_FIELD_INT, 61, 4, 1 }, OB_END };
-static const struct ob_field wraps[] = { { "a", OB_FIELD_INT, 4, 8, 0x20000000 }, OB_END };
-static const struct ob_field nameless[] = { { NULL, OB_FIELD_INT, 0, 4, 1 }, OB_END };
-static const struct ob_field three[] = { { "a", OB_FIELD_INT, 0, 3, 1 }, OB_END };
-static const struct ob_field none[] = { { "a", OB_FIELD_INT, 0, 4, 0 }, OB_END };
+static const struct ob_field outside[] = { { "a", OB_FIELD_INT, 61, 4, 1, 0, NULL }, OB_END };
+static const struct ob_field wraps[] = { { "a", OB_FIELD_INT, 4, 8, 0x20000000, 0, NULL }, OB_END };
+static const struct ob_field nameless[] = { { NULL, OB_FIELD_INT, 0, 4, 1, 0, NULL }, OB_END };
+static const struct ob_field three[] = { { "a", OB_FIELD_INT, 0, 3, 1, 0, NULL }, OB_END };
+static const struct ob_field none[] = { { "a", OB_FIELD_INT, 0, 4, 0, 0, NULL }, OB_END };
 static const struct ob_option mute[] = { { "key", "V", NULL, NULL, 0 }, { 0 } };
 static const struct ob_vendor_capability large_vendor[] = { { "", 241 } };
 
@@ -124,7 +124,7 @@ static void test_bad_declarations(void **state)
 
 static void test_good_declarations(void **state)
 {
-    static const struct ob_field fields[] = { { "a", OB_FIELD_INT, 56, 8, 1 }, OB_END };
+    static const struct ob_field fields[] = { { "a", OB_FIELD_INT, 56, 8, 1, 0, NULL }, OB_END };
     char why[160];
     (void)state;
 

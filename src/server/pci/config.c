@@ -133,7 +133,7 @@ int config_write(struct ob_device *dev, uint64_t at, const void *buf, size_t n)
         irq_look_again(dev, IRQ_INTX);
     if (msix_masked && !config_msix_masked(dev))
         irq_msix_unmasked(dev);
-    if ((changed & PCI_COMMAND_MASTER) && dev->plugin->irq_changed) {
+    if ((changed & PCI_COMMAND_MASTER) && dev->plugin->irq_changed && !server_stopped(dev)) {
         server_enter(dev);
         dev->plugin->irq_changed(dev);
     }
