@@ -17,7 +17,7 @@
 #include "state/block.h"
 #include "state/effect.h"
 #include "state/step.h"
-#include "state/stream.h"
+#include "state/fields.h"
 #include "wire/message.h"
 #include "wire/socket.h"
 
@@ -148,7 +148,7 @@ struct ob_device {
     unsigned log_lines;
     struct device_watch *watches; /* of backends */
     bool watches_paused;          /* the device is stopped */
-    struct stream *stream;        /* NULL: the device cannot migrate */
+    struct fields *stream;        /* NULL: the device cannot migrate */
     struct frame_fields *frame_fields;
     struct dirty *dirty;          /* NULL: writes are not logged */
     void (*disconnected)(struct ob_device *dev, void *ctx);

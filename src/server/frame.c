@@ -114,7 +114,7 @@ int frame_open(struct ob_device *dev)
 {
     static const struct ob_field none[] = { OB_END };
     const struct ob_state_info *state = &dev->plugin->state;
-    struct stream_section sections[SECTION_REGIONS + REGIONS_MAX];
+    struct fields_section sections[SECTION_REGIONS + REGIONS_MAX];
     struct frame_fields *f;
     unsigned n = 0;
 
@@ -124,24 +124,24 @@ int frame_open(struct ob_device *dev)
         return -ENOMEM;
     dev->frame_fields = f;
     describe_frame(dev, f->frame);
-    sections[n++] = (struct stream_section){ "framework", FRAMEWORK_VERSION, 0, &dev->migration->frame,
+    sections[n++] = (struct fields_section){ "framework", FRAMEWORK_VERSION, 0, &dev->migration->frame,
                                              f->frame };
-    sections[n++] = (struct stream_section){ "device", state->version, state->oldest, dev->state,
+    sections[n++] = (struct fields_section){ "device", state->version, state->oldest, dev->state,
                                              state->fields ? state->fields : none };
     for (unsigned i = 0; i < REGIONS_MAX; i++) {
         const struct region *r = &dev->region[i];
         if (!r->areas_count)
             continue;
         describe_areas(r, i, &f->region[i]);
-        sections[n++] = (struct stream_section){ f->region[i].name, 1, 0, r->memory, f->region[i].area };
+        sections[n++] = (struct fields_section){ f->region[i].name, 1, 0, r->memory, f->region[i].area };
     }
-    dev->stream = stream_new(dev->plugin->name, sections, n);
+    dev->stream = fields_new(dev->plugin->name, sections, n);
     return dev->stream ? 0 : -errno;
 }
 
 void frame_close(struct ob_device *dev)
 {
-    stream_free(dev->stream);
+    fields_free(dev->stream);
     free(dev->frame_fields);
 }
 
@@ -173,7 +173,7 @@ static int save_dma(struct ob_device *dev, unsigned slot, struct shared_frame_dm
     *to = (struct shared_frame_dma){ .queued = d->state != DMA_IDLE };
     if (!to->queued)
         return 0;
-    const char *name = stream_find_field(dev->stream, SECTION_DEVICE, d->buffer, d->size, &to->byte);
+    const char *name = fields_find_field(dev->stream, SECTION_DEVICE, d->buffer, d->size, &to->byte);
     if (!name) {
         server_log(dev, "it cannot migrate now: the buffer of transfer %u lies in no field of the state",
                    slot);
@@ -206,12 +206,12 @@ int frame_save(struct ob_device *dev)
 
 #define FAIL(why, ...)                          \
     do {                                        \
-        snprintf(why, STREAM_WHY, __VA_ARGS__); \
+        snprintf(why, FIELDS_WHY, __VA_ARGS__); \
         return -EINVAL;                         \
     } while (0)
 
 /* What a guest cannot write is what the device is: it has to be the same device. */
-static int load_config(struct ob_device *dev, const struct shared_frame *f, char why[STREAM_WHY])
+static int load_config(struct ob_device *dev, const struct shared_frame *f, char why[FIELDS_WHY])
 {
     for (uint32_t i = 0; i < dev->config_size; i++)
         if ((f->config[i] ^ dev->config[i]) & ~dev->config_mask[i])
@@ -222,7 +222,7 @@ static int load_config(struct ob_device *dev, const struct shared_frame *f, char
     return 0;
 }
 
-static int check_bits(const uint8_t *values, unsigned n, const char *name, char why[STREAM_WHY])
+static int check_bits(const uint8_t *values, unsigned n, const char *name, char why[FIELDS_WHY])
 {
     for (unsigned i = 0; i < n; i++)
         if (values[i] > 1)
@@ -236,7 +236,7 @@ static void set_flags(struct ob_device *dev, uint32_t irq, uint8_t flags)
         (uint8_t)((dev->irqs->irq[irq] & (IRQ_TRIGGER | (irq < IRQ_MSIX ? IRQ_MASKED : 0))) | flags));
 }
 
-static int load_irqs(struct ob_device *dev, const struct shared_frame *f, char why[STREAM_WHY])
+static int load_irqs(struct ob_device *dev, const struct shared_frame *f, char why[FIELDS_WHY])
 {
     unsigned msi = dev->plugin->irq.msi, msix = dev->plugin->irq.msix.count;
 
@@ -262,7 +262,7 @@ static int load_irqs(struct ob_device *dev, const struct shared_frame *f, char w
     return 0;
 }
 
-static int load_timers(struct ob_device *dev, const struct shared_frame *f, char why[STREAM_WHY])
+static int load_timers(struct ob_device *dev, const struct shared_frame *f, char why[FIELDS_WHY])
 {
     unsigned n = dev->plugin->timers;
 
@@ -275,7 +275,7 @@ static int load_timers(struct ob_device *dev, const struct shared_frame *f, char
 }
 
 static int load_dma(struct ob_device *dev, unsigned slot, struct shared_frame_dma *f,
-                    char why[STREAM_WHY])
+                    char why[FIELDS_WHY])
 {
     struct shared_dma d = { .state = DMA_QUEUED, .is_write = f->is_write, .address = f->address,
                             .size = f->size, .done = f->done };
@@ -287,14 +287,14 @@ static int load_dma(struct ob_device *dev, unsigned slot, struct shared_frame_dm
         return 0;
     }
     if (f->size == 0 || f->size > SHARED_MAX_DMA || f->done >= f->size ||
-        stream_find_offset(dev->stream, SECTION_DEVICE, f->field, f->byte, f->size, &d.buffer) < 0)
+        fields_find_offset(dev->stream, SECTION_DEVICE, f->field, f->byte, f->size, &d.buffer) < 0)
         FAIL(why, "field dma[]: element %u has no place in the state", slot);
     SET(dev, dev->work->dma[slot], d);
     SET(dev, dev->work->dmas, dev->work->dmas | UINT64_C(1) << slot);
     return 0;
 }
 
-int frame_load(struct ob_device *dev, char why[STREAM_WHY])
+int frame_load(struct ob_device *dev, char why[FIELDS_WHY])
 {
     struct shared_frame *f = &dev->migration->frame;
 

@@ -113,19 +113,19 @@ void migration_unstop(struct ob_device *dev)
 
 /* ---- Loading ---------------------------------------------------------------------------------------- */
 
-static int load_all(struct ob_device *dev, char why[STREAM_WHY])
+static int load_all(struct ob_device *dev, char why[FIELDS_WHY])
 {
     struct shared_migration *g = dev->migration;
-    uint32_t versions[STREAM_SECTIONS];
+    uint32_t versions[FIELDS_SECTIONS];
 
     server_touch(dev, &g->frame, sizeof g->frame);
     server_touch(dev, dev->state, dev->plugin->state.size);
     dev->state_kept = true;
-    int ret = stream_load(dev->stream, ob_now(dev), dev->incoming, g->received, versions, why);
+    int ret = fields_load(dev->stream, ob_now(dev), dev->incoming, g->received, versions, why);
     if (ret == 0)
         ret = frame_load(dev, why);
     if (ret == 0 && dev->plugin->loaded) {
-        snprintf(why, STREAM_WHY, "the device refused it");
+        snprintf(why, FIELDS_WHY, "the device refused it");
         ret = dev->plugin->loaded(dev, versions[1]);
     }
     return ret < 0 ? -EINVAL : 0;
@@ -134,7 +134,7 @@ static int load_all(struct ob_device *dev, char why[STREAM_WHY])
 /* RESUMING to STOP. A stream that cannot be loaded leaves the old state behind, and ERROR. */
 static int load(struct ob_device *dev)
 {
-    char why[STREAM_WHY];
+    char why[FIELDS_WHY];
 
     int ret = load_all(dev, why);
     if (ret == 0)
@@ -240,9 +240,9 @@ int migration_read(struct ob_device *dev, const struct wire_message *m, struct r
     uint64_t end;
 
     if (g->state == STOP_COPY)
-        end = stream_size(dev->stream);
+        end = fields_size(dev->stream);
     else if (g->state == PRE_COPY)
-        end = stream_description_size(dev->stream); /* it does not depend on the state */
+        end = fields_description_size(dev->stream); /* it does not depend on the state */
     else
         return -EINVAL;
     if (data.size > WIRE_MAX_DATA || data.argsz < sizeof data + data.size)
@@ -251,7 +251,7 @@ int migration_read(struct ob_device *dev, const struct wire_message *m, struct r
     data.size = data.size < left ? data.size : (uint32_t)left;
     data.argsz = (uint32_t)sizeof data + data.size;
     memcpy(reply->body, &data, sizeof data);
-    stream_read(dev->stream, g->stopped_at, g->read, reply->body + sizeof data, data.size);
+    fields_read(dev->stream, g->stopped_at, g->read, reply->body + sizeof data, data.size);
     reply->size = data.argsz;
     SET(dev, g->read, g->read + data.size);
     return 0;
@@ -260,7 +260,7 @@ int migration_read(struct ob_device *dev, const struct wire_message *m, struct r
 int migration_write(struct ob_device *dev, const struct wire_message *m)
 {
     struct shared_migration *g = dev->migration;
-    char why[STREAM_WHY];
+    char why[FIELDS_WHY];
 
     if (g->state != RESUMING)
         return -EINVAL;
@@ -272,7 +272,7 @@ int migration_write(struct ob_device *dev, const struct wire_message *m)
     SET(dev, g->received, g->received + m->data_size);
     if (g->described)
         return 0;
-    int ret = stream_check(dev->stream, dev->incoming, g->received, why);
+    int ret = fields_check(dev->stream, dev->incoming, g->received, why);
     if (ret == -EAGAIN)
         return 0;
     if (ret < 0) {

@@ -4,7 +4,7 @@
 #ifndef STATE_LEAF_H
 #define STATE_LEAF_H
 
-#include "state/stream.h"
+#include "state/fields.h"
 
 #define LEAF_NAME 64u
 
@@ -34,10 +34,10 @@ static inline uint64_t leaf_bytes(const struct leaf *l)
     return leaf_elements(l) * l->size;
 }
 
-struct stream {
+struct fields {
     char plugin[32];
     unsigned sections;
-    struct stream_section section[STREAM_SECTIONS];
+    struct fields_section section[FIELDS_SECTIONS];
     unsigned leaves;
     struct leaf *leaf;
     uint8_t *description; /* the whole record */
@@ -52,13 +52,13 @@ struct stream {
 #define STREAM_TAIL 4u
 enum stream_record { STREAM_DESCRIPTION = 1, STREAM_VALUE, STREAM_END };
 
-static inline void stream_put(uint8_t *p, uint64_t v, unsigned n)
+static inline void fields_put(uint8_t *p, uint64_t v, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
         p[i] = (uint8_t)(v >> 8 * i);
 }
 
-static inline uint64_t stream_get(const uint8_t *p, unsigned n)
+static inline uint64_t fields_get(const uint8_t *p, unsigned n)
 {
     uint64_t v = 0;
     for (unsigned i = 0; i < n; i++)
@@ -67,10 +67,10 @@ static inline uint64_t stream_get(const uint8_t *p, unsigned n)
 }
 
 /* The head of a record, and the beginning of its checksum. */
-uint32_t stream_head(uint8_t head[STREAM_HEAD], enum stream_record what, uint64_t length, uint64_t at);
+uint32_t fields_head(uint8_t head[STREAM_HEAD], enum stream_record what, uint64_t length, uint64_t at);
 
 /* Times, on their way out and in. */
-uint64_t stream_time_out(uint64_t time, uint64_t moment);
-uint64_t stream_time_in(uint64_t distance, uint64_t moment);
+uint64_t fields_time_out(uint64_t time, uint64_t moment);
+uint64_t fields_time_in(uint64_t distance, uint64_t moment);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * stream.h - the state of a device as a stream of bytes: for another build, or another host.
+ * fields.h - the state of a device as a stream of bytes: for another build, or another host.
  *
  * A stream says what it holds before it holds it. All numbers are little-endian, strings are a length
  * (2 bytes) and that many bytes. It is a row of records:
@@ -24,13 +24,13 @@
  * What fits is a matter of names, kinds, sizes and counts: see struct ob_field. Nothing in a stream is
  * believed. What the values mean is for the reader's caller to check.
  */
-#ifndef STATE_STREAM_H
-#define STATE_STREAM_H
+#ifndef STATE_FIELDS_H
+#define STATE_FIELDS_H
 
 #include <outboard/device.h>
 
 /* A part of the state: where it lies, and its fields. */
-struct stream_section {
+struct fields_section {
     const char *name;
     uint32_t version;
     uint32_t oldest; /* that can be loaded; 0: this version alone */
@@ -38,42 +38,42 @@ struct stream_section {
     const struct ob_field *fields; /* ends with OB_END */
 };
 
-#define STREAM_SECTIONS 32u
+#define FIELDS_SECTIONS 32u
 
 /* A stream of at most so many sections of one plugin. Its layout is made once; after that nothing is allocated. */
-struct stream;
-struct stream *stream_new(const char *plugin, const struct stream_section *sections, unsigned n);
-void stream_free(struct stream *s); /* NULL is fine */
+struct fields;
+struct fields *fields_new(const char *plugin, const struct fields_section *sections, unsigned n);
+void fields_free(struct fields *s); /* NULL is fine */
 
-uint64_t stream_size(const struct stream *s);             /* all of it */
-uint64_t stream_description_size(const struct stream *s); /* its first record, always the same */
+uint64_t fields_size(const struct fields *s);             /* all of it */
+uint64_t fields_description_size(const struct fields *s); /* its first record, always the same */
 
 /*
  * Bytes at to at + n of the stream that the state gives which is there now; fewer at the end. The state
  * must not change while a stream is read in pieces. `moment`: what times are counted from,
  * CLOCK_MONOTONIC ns.
  */
-size_t stream_read(const struct stream *s, uint64_t moment, uint64_t at, void *buf, size_t n);
+size_t fields_read(const struct fields *s, uint64_t moment, uint64_t at, void *buf, size_t n);
 
-#define STREAM_WHY 200 /* bytes for a sentence about what does not fit */
+#define FIELDS_WHY 200 /* bytes for a sentence about what does not fit */
 
 /* Does the description at the beginning of these bytes fit? 0, -EAGAIN: it is not all there yet, or
  * -EINVAL with a sentence. */
-int stream_check(struct stream *s, const void *bytes, size_t n, char why[STREAM_WHY]);
+int fields_check(struct fields *s, const void *bytes, size_t n, char why[FIELDS_WHY]);
 
 /*
  * Fills the state in from a whole stream. 0, with the version of each section; or -EINVAL with a
  * sentence, and some of the state may be overwritten.
  */
-int stream_load(struct stream *s, uint64_t moment, const void *bytes, size_t n, uint32_t *versions,
-                char why[STREAM_WHY]);
+int fields_load(struct fields *s, uint64_t moment, const void *bytes, size_t n, uint32_t *versions,
+                char why[FIELDS_WHY]);
 
 /* Where a byte of the state lies, in words that another build understands: the name of the field in
  * section i, and the byte in its elements. NULL: in none. [offset, offset + size) lies in one piece. */
-const char *stream_find_field(const struct stream *s, unsigned section, uint64_t offset, uint64_t size,
+const char *fields_find_field(const struct fields *s, unsigned section, uint64_t offset, uint64_t size,
                               uint64_t *byte);
 /* The way back. -EINVAL: no such place. */
-int stream_find_offset(const struct stream *s, unsigned section, const char *name, uint64_t byte,
+int fields_find_offset(const struct fields *s, unsigned section, const char *name, uint64_t byte,
                        uint64_t size, uint64_t *offset);
 
 #endif

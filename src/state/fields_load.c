@@ -1,5 +1,5 @@
 /*
- * stream_load.c - reading a stream that somebody else wrote.
+ * fields_load.c - reading a stream that somebody else wrote.
  *
  * The description is gone through twice: once alone, to see whether all fields fit, and once beside the
  * values, which follow in its order. So nothing has to be kept, however long it is.
@@ -17,7 +17,7 @@
 
 #define FAIL(why, ...)                          \
     do {                                        \
-        snprintf(why, STREAM_WHY, __VA_ARGS__); \
+        snprintf(why, FIELDS_WHY, __VA_ARGS__); \
         return -EINVAL;                         \
     } while (0)
 
@@ -46,7 +46,7 @@ static const uint8_t *take(struct reader *r, uint64_t n)
 static uint64_t take_number(struct reader *r, unsigned n)
 {
     const uint8_t *p = take(r, n);
-    return p ? stream_get(p, n) : 0;
+    return p ? fields_get(p, n) : 0;
 }
 
 /* A name that can be printed. */
@@ -76,27 +76,27 @@ struct record {
 
 /* The record at `at` of n bytes. 0, -EAGAIN: it is cut off, -EINVAL. */
 static int read_record(const uint8_t *bytes, uint64_t n, uint64_t at, struct record *r,
-                       char why[STREAM_WHY])
+                       char why[FIELDS_WHY])
 {
     const uint8_t *head = bytes + at;
     uint8_t expected[STREAM_HEAD];
     uint64_t left = n - at;
 
-    if (left >= 4 && stream_get(head, 4) != STREAM_MAGIC)
+    if (left >= 4 && fields_get(head, 4) != STREAM_MAGIC)
         FAIL(why, "byte %" PRIu64 " of the stream: no record begins here", at);
     if (left < STREAM_HEAD)
         return -EAGAIN;
-    if (stream_get(head + 6, 2) != STREAM_FORMAT)
-        FAIL(why, "the stream has format %u, and not %u", (unsigned)stream_get(head + 6, 2),
+    if (fields_get(head + 6, 2) != STREAM_FORMAT)
+        FAIL(why, "the stream has format %u, and not %u", (unsigned)fields_get(head + 6, 2),
              STREAM_FORMAT);
-    uint64_t length = stream_get(head + 8, 8);
+    uint64_t length = fields_get(head + 8, 8);
     if (length > left || left - length < STREAM_HEAD + STREAM_TAIL)
         return -EAGAIN;
-    r->what = (unsigned)stream_get(head + 4, 2);
+    r->what = (unsigned)fields_get(head + 4, 2);
     r->body = (struct reader){ head + STREAM_HEAD, length, false };
     r->size = STREAM_HEAD + length + STREAM_TAIL;
-    uint32_t crc = stream_head(expected, r->what, length, at);
-    if (crc32c(crc, r->body.p, length) != stream_get(r->body.p + length, STREAM_TAIL))
+    uint32_t crc = fields_head(expected, r->what, length, at);
+    if (crc32c(crc, r->body.p, length) != fields_get(r->body.p + length, STREAM_TAIL))
         FAIL(why, "byte %" PRIu64 " of the stream: the checksum of this record is wrong", at);
     return 0;
 }
@@ -108,7 +108,7 @@ struct walk {
     struct reader r;
     uint32_t sections, section;   /* how many; number of this one, counted from 1 */
     uint32_t fields, field;       /* of the section */
-    const struct stream_section *of; /* our section of this name */
+    const struct fields_section *of; /* our section of this name */
     uint32_t *versions;
     char section_name[LEAF_NAME];
 
@@ -118,8 +118,8 @@ struct walk {
     uint64_t count;
 };
 
-static int walk_begin(const struct stream *s, struct walk *w, struct reader body, uint32_t *versions,
-                      char why[STREAM_WHY])
+static int walk_begin(const struct fields *s, struct walk *w, struct reader body, uint32_t *versions,
+                      char why[FIELDS_WHY])
 {
     *w = (struct walk){ .r = body, .versions = versions };
     take_name(&w->r, w->name);
@@ -133,7 +133,7 @@ static int walk_begin(const struct stream *s, struct walk *w, struct reader body
     return 0;
 }
 
-static int check_version(const struct stream_section *of, uint32_t version, char why[STREAM_WHY])
+static int check_version(const struct fields_section *of, uint32_t version, char why[FIELDS_WHY])
 {
     uint32_t oldest = of->oldest ? of->oldest : of->version;
 
@@ -142,7 +142,7 @@ static int check_version(const struct stream_section *of, uint32_t version, char
     return 0;
 }
 
-static int begin_section(const struct stream *s, struct walk *w, char why[STREAM_WHY])
+static int begin_section(const struct fields *s, struct walk *w, char why[FIELDS_WHY])
 {
     take_name(&w->r, w->section_name);
     uint32_t version = (uint32_t)take_number(&w->r, 4);
@@ -161,7 +161,7 @@ static int begin_section(const struct stream *s, struct walk *w, char why[STREAM
 }
 
 /* 1: here is one, 0: there are no more, -EINVAL. */
-static int walk_next(const struct stream *s, struct walk *w, char why[STREAM_WHY])
+static int walk_next(const struct fields *s, struct walk *w, char why[FIELDS_WHY])
 {
     while (w->field == w->fields) {
         if (w->section == w->sections) {
@@ -184,7 +184,7 @@ static int walk_next(const struct stream *s, struct walk *w, char why[STREAM_WHY
     return 1;
 }
 
-static struct leaf *find_leaf(struct stream *s, const struct walk *w)
+static struct leaf *find_leaf(struct fields *s, const struct walk *w)
 {
     for (unsigned i = 0; i < s->leaves; i++)
         if (s->leaf[i].section_index == w->section - 1 && strcmp(s->leaf[i].name, w->name) == 0)
@@ -202,7 +202,7 @@ static const char *kind_name(unsigned kind)
     }
 }
 
-static int check_field(struct leaf *l, const struct walk *w, char why[STREAM_WHY])
+static int check_field(struct leaf *l, const struct walk *w, char why[FIELDS_WHY])
 {
     if (!l && !(w->flags & OB_FIELD_OPTIONAL))
         FAIL(why, "field %s of the %s: unknown here", w->name, w->section_name);
@@ -222,7 +222,7 @@ static int check_field(struct leaf *l, const struct walk *w, char why[STREAM_WHY
     return 0;
 }
 
-static int check_description(struct stream *s, const struct record *r, char why[STREAM_WHY])
+static int check_description(struct fields *s, const struct record *r, char why[FIELDS_WHY])
 {
     struct walk w;
     int ret;
@@ -244,7 +244,7 @@ static int check_description(struct stream *s, const struct record *r, char why[
     return 0;
 }
 
-int stream_check(struct stream *s, const void *bytes, size_t n, char why[STREAM_WHY])
+int fields_check(struct fields *s, const void *bytes, size_t n, char why[FIELDS_WHY])
 {
     struct record r;
     int ret = read_record(bytes, n, 0, &r, why);
@@ -265,8 +265,8 @@ static void fill(const struct leaf *l, const uint8_t *from, uint64_t moment)
             continue;
         }
         for (uint32_t e = 0; e < l->count; e++) {
-            uint64_t v = stream_get(from + (uint64_t)e * l->size, l->size);
-            v = l->kind == OB_FIELD_TIME ? stream_time_in(v, moment) : v;
+            uint64_t v = fields_get(from + (uint64_t)e * l->size, l->size);
+            v = l->kind == OB_FIELD_TIME ? fields_time_in(v, moment) : v;
             memcpy(to + (uint64_t)e * l->size, (uint8_t *)&v + (LITTLE ? 0 : 8 - l->size), l->size);
         }
     }
@@ -289,8 +289,8 @@ static bool is_nothing(const struct walk *w, const uint8_t *bytes, uint64_t n)
     return true;
 }
 
-static int read_value(struct stream *s, const struct walk *w, struct record *r, uint64_t moment,
-                      char why[STREAM_WHY])
+static int read_value(struct fields *s, const struct walk *w, struct record *r, uint64_t moment,
+                      char why[FIELDS_WHY])
 {
     uint64_t size = w->count * w->size;
     const struct leaf *l = find_leaf(s, w);
@@ -307,7 +307,7 @@ static int read_value(struct stream *s, const struct walk *w, struct record *r, 
 
 /* A record that has to be there. */
 static int next_record(const uint8_t *bytes, uint64_t n, uint64_t *at, struct record *r,
-                       char why[STREAM_WHY])
+                       char why[FIELDS_WHY])
 {
     int ret = read_record(bytes, n, *at, r, why);
 
@@ -318,8 +318,8 @@ static int next_record(const uint8_t *bytes, uint64_t n, uint64_t *at, struct re
     return ret;
 }
 
-int stream_load(struct stream *s, uint64_t moment, const void *bytes, size_t n, uint32_t *versions,
-                char why[STREAM_WHY])
+int fields_load(struct fields *s, uint64_t moment, const void *bytes, size_t n, uint32_t *versions,
+                char why[FIELDS_WHY])
 {
     struct record r;
     struct walk w;

@@ -1,7 +1,7 @@
 /*
- * stream.c - what a stream looks like, and writing one.
+ * fields.c - what a stream looks like, and writing one.
  */
-#include "state/stream.h"
+#include "state/fields.h"
 #include "state/crc32c.h"
 #include "state/leaf.h"
 
@@ -14,7 +14,7 @@
 
 /* ---- Layout --------------------------------------------------------------------------------------- */
 
-static void add_leaf(struct stream *s, const struct stream_section *section, const struct ob_field *f,
+static void add_leaf(struct fields *s, const struct fields_section *section, const struct ob_field *f,
                      const struct ob_field *array, uint32_t index)
 {
     struct leaf *l = &s->leaf[s->leaves++];
@@ -34,7 +34,7 @@ static void add_leaf(struct stream *s, const struct stream_section *section, con
     snprintf(l->name, sizeof l->name, "%s%s%s", array ? array->name : "", array ? "[]." : "", f->name);
 }
 
-static uint32_t add_leaves(struct stream *s, const struct stream_section *section)
+static uint32_t add_leaves(struct fields *s, const struct fields_section *section)
 {
     uint32_t index = 0;
 
@@ -49,7 +49,7 @@ static uint32_t add_leaves(struct stream *s, const struct stream_section *sectio
     return index;
 }
 
-static unsigned count_leaves(const struct stream_section *section)
+static unsigned count_leaves(const struct fields_section *section)
 {
     unsigned n = 0;
 
@@ -66,7 +66,7 @@ static unsigned count_leaves(const struct stream_section *section)
 
 static uint8_t *put(uint8_t *p, uint64_t v, unsigned n)
 {
-    stream_put(p, v, n);
+    fields_put(p, v, n);
     return p + n;
 }
 
@@ -79,9 +79,9 @@ static uint8_t *put_text(uint8_t *p, const char *text)
     return p + n;
 }
 
-static uint8_t *describe_section(const struct stream *s, uint32_t section, uint8_t *p)
+static uint8_t *describe_section(const struct fields *s, uint32_t section, uint8_t *p)
 {
-    const struct stream_section *of = &s->section[section];
+    const struct fields_section *of = &s->section[section];
 
     p = put_text(p, of->name);
     p = put(p, of->version, 4);
@@ -99,19 +99,19 @@ static uint8_t *describe_section(const struct stream *s, uint32_t section, uint8
     return p;
 }
 
-uint32_t stream_head(uint8_t head[STREAM_HEAD], enum stream_record what, uint64_t length, uint64_t at)
+uint32_t fields_head(uint8_t head[STREAM_HEAD], enum stream_record what, uint64_t length, uint64_t at)
 {
     uint8_t place[8];
 
-    stream_put(head, STREAM_MAGIC, 4);
-    stream_put(head + 4, what, 2);
-    stream_put(head + 6, STREAM_FORMAT, 2);
-    stream_put(head + 8, length, 8);
-    stream_put(place, at, 8);
+    fields_put(head, STREAM_MAGIC, 4);
+    fields_put(head + 4, what, 2);
+    fields_put(head + 6, STREAM_FORMAT, 2);
+    fields_put(head + 8, length, 8);
+    fields_put(place, at, 8);
     return crc32c(crc32c(0, place, sizeof place), head, STREAM_HEAD);
 }
 
-static int describe(struct stream *s)
+static int describe(struct fields *s)
 {
     size_t most = STREAM_HEAD + STREAM_TAIL + 64 + s->sections * 64 + s->leaves * (LEAF_NAME + 16);
     uint8_t *record = malloc(most), *body = record + STREAM_HEAD, *p = body;
@@ -122,16 +122,16 @@ static int describe(struct stream *s)
     p = put(p, s->sections, 4);
     for (unsigned i = 0; i < s->sections; i++)
         p = describe_section(s, i, p);
-    uint32_t crc = stream_head(record, STREAM_DESCRIPTION, (uint64_t)(p - body), 0);
+    uint32_t crc = fields_head(record, STREAM_DESCRIPTION, (uint64_t)(p - body), 0);
     p = put(p, crc32c(crc, body, (size_t)(p - body)), STREAM_TAIL);
     s->description = record;
     s->description_size = (uint64_t)(p - record);
     return 0;
 }
 
-struct stream *stream_new(const char *plugin, const struct stream_section *sections, unsigned n)
+struct fields *fields_new(const char *plugin, const struct fields_section *sections, unsigned n)
 {
-    struct stream *s = calloc(1, sizeof *s);
+    struct fields *s = calloc(1, sizeof *s);
     unsigned leaves = 0;
 
     if (!s || n > sizeof s->section / sizeof *s->section) {
@@ -156,12 +156,12 @@ struct stream *stream_new(const char *plugin, const struct stream_section *secti
             return s;
         }
     }
-    stream_free(s);
+    fields_free(s);
     errno = ENOMEM;
     return NULL;
 }
 
-void stream_free(struct stream *s)
+void fields_free(struct fields *s)
 {
     if (!s)
         return;
@@ -170,12 +170,12 @@ void stream_free(struct stream *s)
     free(s);
 }
 
-uint64_t stream_size(const struct stream *s)
+uint64_t fields_size(const struct fields *s)
 {
     return s->size;
 }
 
-uint64_t stream_description_size(const struct stream *s)
+uint64_t fields_description_size(const struct fields *s)
 {
     return s->description_size;
 }
@@ -204,12 +204,12 @@ static void pass(struct window *w, const void *bytes, uint64_t n)
     w->at += n;
 }
 
-uint64_t stream_time_out(uint64_t time, uint64_t moment)
+uint64_t fields_time_out(uint64_t time, uint64_t moment)
 {
     return time ? time - moment : (uint64_t)INT64_MIN;
 }
 
-uint64_t stream_time_in(uint64_t distance, uint64_t moment)
+uint64_t fields_time_in(uint64_t distance, uint64_t moment)
 {
     if (distance == (uint64_t)INT64_MIN)
         return 0;
@@ -227,7 +227,7 @@ static void pass_elements(struct window *w, const struct leaf *l, const uint8_t 
         uint8_t bytes[8];
         uint64_t v = 0;
         memcpy((uint8_t *)&v + (LITTLE ? 0 : 8 - l->size), p, l->size);
-        stream_put(bytes, l->kind == OB_FIELD_TIME ? stream_time_out(v, moment) : v, l->size);
+        fields_put(bytes, l->kind == OB_FIELD_TIME ? fields_time_out(v, moment) : v, l->size);
         pass(w, bytes, l->size);
     }
 }
@@ -243,17 +243,17 @@ static void pass_value(struct window *w, const struct leaf *l, uint64_t moment)
     }
     w->wants_crc = false;
     uint64_t crc_at = w->at + STREAM_HEAD + length;
-    uint32_t start = stream_head(head, STREAM_VALUE, length, w->at);
+    uint32_t start = fields_head(head, STREAM_VALUE, length, w->at);
     pass(w, head, sizeof head);
     w->crc = start;
     w->wants_crc = crc_at < w->to && crc_at + STREAM_TAIL > w->from;
-    stream_put(number, l->section_index, 4);
-    stream_put(number + 4, l->index, 4);
+    fields_put(number, l->section_index, 4);
+    fields_put(number + 4, l->index, 4);
     pass(w, number, sizeof number);
     for (uint32_t i = 0; i < l->structs; i++)
         pass_elements(w, l, l->base + (uint64_t)i * l->stride, moment);
     w->wants_crc = false;
-    stream_put(crc, w->crc, STREAM_TAIL);
+    fields_put(crc, w->crc, STREAM_TAIL);
     pass(w, crc, sizeof crc);
 }
 
@@ -261,13 +261,13 @@ static void pass_end(struct window *w)
 {
     uint8_t record[STREAM_HEAD + 8 + STREAM_TAIL];
 
-    uint32_t crc = stream_head(record, STREAM_END, 8, w->at);
-    stream_put(record + STREAM_HEAD, w->at, 8);
-    stream_put(record + STREAM_HEAD + 8, crc32c(crc, record + STREAM_HEAD, 8), STREAM_TAIL);
+    uint32_t crc = fields_head(record, STREAM_END, 8, w->at);
+    fields_put(record + STREAM_HEAD, w->at, 8);
+    fields_put(record + STREAM_HEAD + 8, crc32c(crc, record + STREAM_HEAD, 8), STREAM_TAIL);
     pass(w, record, sizeof record);
 }
 
-size_t stream_read(const struct stream *s, uint64_t moment, uint64_t at, void *buf, size_t n)
+size_t fields_read(const struct fields *s, uint64_t moment, uint64_t at, void *buf, size_t n)
 {
     if (at >= s->size)
         return 0;
@@ -284,7 +284,7 @@ size_t stream_read(const struct stream *s, uint64_t moment, uint64_t at, void *b
 
 /* ---- Places ---------------------------------------------------------------------------------------- */
 
-const char *stream_find_field(const struct stream *s, unsigned section, uint64_t offset, uint64_t size,
+const char *fields_find_field(const struct fields *s, unsigned section, uint64_t offset, uint64_t size,
                               uint64_t *byte)
 {
     for (unsigned i = 0; i < s->leaves; i++) {
@@ -303,7 +303,7 @@ const char *stream_find_field(const struct stream *s, unsigned section, uint64_t
     return NULL;
 }
 
-int stream_find_offset(const struct stream *s, unsigned section, const char *name, uint64_t byte,
+int fields_find_offset(const struct fields *s, unsigned section, const char *name, uint64_t byte,
                        uint64_t size, uint64_t *offset)
 {
     for (unsigned i = 0; i < s->leaves; i++) {
