@@ -14,9 +14,9 @@
 /* False: more pieces than any transfer needs. */
 static bool add(struct data *d, uint64_t address, uint64_t size)
 {
-    struct range *last = &d->range[d->count - 1];
+    struct range *last = d->count ? &d->range[d->count - 1] : NULL;
 
-    if (d->count && last->address + last->size == address && address) {
+    if (last && last->address + last->size == address && address) {
         last->size += size;
         return true;
     }

@@ -46,7 +46,7 @@ void descriptors_restore(void);
 /* The kind that a byte stands for: the useful ones more often. */
 enum kind descriptor_kind(uint8_t byte);
 
-/* The number that the next descriptor of this process will have: a larger one than before is a leak. */
+/* The number that a new descriptor has: after an input the same as before it, or one was left open. */
 int descriptor_lowest(void);
 
 #endif

@@ -49,7 +49,6 @@ static struct link {
     size_t in_size;
 } client;
 static int extra[EXTRA];
-static int lowest; /* number of a new descriptor, when all that an input made are closed */
 
 /* ---- Turns of the server ---------------------------------------------------------------------------- */
 
@@ -546,11 +545,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    int lowest = descriptor_lowest();
     struct input in = { data, size };
     uint8_t how = take8(&in);
 
-    if (!lowest)
-        lowest = descriptor_lowest();
     clock_stop();
     w = &worlds[how & 1 ? 0 : 1];
     w->served.dev->log_lines = 8; /* a few for each input */

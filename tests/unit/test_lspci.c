@@ -343,6 +343,20 @@ static void test_random(void **state)
     }
 }
 
+/* An interrupt pin is a letter by its number: a hostile one would be an escape character. */
+static void no_other_characters(void **state)
+{
+    struct config *c = with_capabilities(256);
+    (void)state;
+
+    c->bytes[0x3d] = 4;
+    assert_prints(c, no_sizes, "Interrupt: pin D ");
+    for (unsigned pin = 5; pin < 256; pin++) {
+        c->bytes[0x3d] = (uint8_t)pin;
+        assert_prints(c, no_sizes, "Interrupt: pin ? ");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_bars),            cmocka_unit_test(test_msi_forms),
         cmocka_unit_test(test_loop),            cmocka_unit_test(test_longest_chains),
         cmocka_unit_test(test_broken_pointers), cmocka_unit_test(test_truncated),
+        cmocka_unit_test(no_other_characters),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

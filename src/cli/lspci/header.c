@@ -92,8 +92,9 @@ static void print_interrupt(FILE *out, const struct config *c)
 {
     uint8_t pin = config_u8(c, PCI_INTERRUPT_PIN);
     uint8_t line = config_u8(c, PCI_INTERRUPT_LINE);
+    /* There are four. What a server makes of the others would be any character of the terminal's. */
     if (pin || line)
-        fprintf(out, "\tInterrupt: pin %c routed to IRQ %u\n", pin ? (char)('A' + pin - 1) : '?',
+        fprintf(out, "\tInterrupt: pin %c routed to IRQ %u\n", pin >= 1 && pin <= 4 ? 'A' + pin - 1 : '?',
                 line);
 }
 
