@@ -11,6 +11,7 @@
 #include "server/logging.h"
 #include "server/region_memory.h"
 #include "server/reset.h"
+#include "server/twin.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,36 +92,40 @@ static void power_on(struct ob_device *dev)
     server_step_end(dev, 0, 0);
 }
 
+static bool is_used(const struct ob_device *dev, uint32_t kind, uint32_t number)
+{
+    switch (kind) {
+    case KEEP_FILE: return memory_file_fd(dev->memory, number) >= 0;
+    case KEEP_IRQ: return irq_is_used(dev, number);
+    case KEEP_TWIN: return twin_is_used(dev, number);
+    default: return true;
+    }
+}
+
 /* What the dead worker had put into keeping for a step that was undone, or had not yet dropped. */
 static void drop_unused(struct ob_device *dev)
 {
     const struct server_keeping *k = dev->keeping;
 
-    for (uint32_t name = k->next(k->ctx, KEEP_FILE - 1); name && name < KEEP_REGION;
-         name = k->next(k->ctx, name)) {
-        uint32_t number = name & 0x0fffffff;
-        bool used = name < KEEP_IRQ ? memory_file_fd(dev->memory, number) >= 0
-                                    : irq_is_used(dev, number);
-        if (!used)
+    for (uint32_t name = k->next(k->ctx, KEEP_FILE - 1); name; name = k->next(k->ctx, name))
+        if (!is_used(dev, name & 0xf0000000u, name & 0x0fffffffu))
             k->drop(k->ctx, name);
-    }
 }
 
 /* From what the dead worker left to a state that no step has half done, and a session that goes on. */
 static int recover(struct ob_device *dev, const struct effect_counts *dead)
 {
-    uint64_t already, moved = 0;
+    uint64_t already = 0, moved = 0;
 
     step_recover(&dev->block);
-    if (!effect_recover(&dev->block, dead, &already, &moved))
-        already = dev->session->sent;
+    enum effect_kind kind = effect_recover(&dev->block, dead, &already, &moved);
     int ret = dma_recover(dev);
     if (ret == 0)
         ret = irq_recover(dev);
     if (ret == 0)
         ret = logging_recover(dev);
     if (ret == 0 && dev->session->connected)
-        ret = server_recover_session(dev, already + moved);
+        ret = server_recover_session(dev, kind, already + moved);
     else if (ret == 0)
         server_recover_drained(dev);
     if (ret == 0)
@@ -202,6 +207,7 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
     dev->connection.fd = -1;
     for (unsigned i = 0; i < IRQ_LINES; i++)
         dev->line[i] = (struct line){ .unmask.fd = -1, .mask_fd = -1, .dev = dev };
+    dev->twin.fd = dev->twin_peer = -1;
     snprintf(dev->name, sizeof dev->name, "%s", name);
     for (unsigned i = 0; i < IRQ_COUNT; i++)
         dev->irq_fd[i] = -1;
@@ -231,6 +237,9 @@ static void close_all(struct ob_device *dev)
     if (dev->connection.fd >= 0)
         wire_drain(dev->connection.fd);
     unwatch(dev, &dev->connection);
+    unwatch(dev, &dev->twin);
+    if (dev->twin_peer >= 0)
+        close(dev->twin_peer);
     if (dev->fds_end)
         wire_fds_close(&dev->fds);
     for (unsigned i = 0; i < IRQ_COUNT; i++)

@@ -33,6 +33,7 @@
 #define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or of an event of a line: IRQ_MASK_EVENT... */
 #define KEEP_REGION 0x40000000u   /* | number of the region whose memory it is */
 #define KEEP_DIRTY 0x50000000u    /* the log of dirty pages */
+#define KEEP_TWIN 0x60000000u     /* | 0: our end of the twin socket, 1: the client's, until it is sent */
 struct server_keeping {
     int (*put)(void *ctx, uint32_t name, int fd);
     void (*drop)(void *ctx, uint32_t name);
@@ -138,6 +139,9 @@ struct ob_device {
     bool fds_cut;            /* the look that brought them ended for lack of space */
     bool unlooked;           /* the socket may hold more than was looked at */
     bool output_blocked;
+    struct watch twin;       /* our end of the socket for commands to the client, fd -1: there is none */
+    int twin_peer;           /* the other end, until the client has it; -1 */
+    bool twin_blocked;
     bool irqs_changed;       /* this step changed what the client set up for interrupts */
     uint32_t *files_gone;    /* numbers of files whose last region this step unmapped... */
     uint32_t files_gone_count; /* ...to be dropped from keeping when it is valid */
@@ -222,9 +226,9 @@ void server_resume_watches(struct ob_device *dev);
 /* Frees watches that ended, or all; only when no event of this turn of the loop is left. */
 void server_collect_watches(struct ob_device *dev, bool all);
 
-/* For a successor: the connection and how far its stream has come, `sent` bytes of output having left
- * (0 or -errno); then, once the device has started, whatever waits. */
-int server_recover_session(struct ob_device *dev, uint64_t sent);
+/* For a successor: the connection and how far its streams have come, of which the effect that was under
+ * way has reached this far (0 or -errno); then, once the device has started, whatever waits. */
+int server_recover_session(struct ob_device *dev, enum effect_kind kind, uint64_t reached);
 void server_recover_drained(struct ob_device *dev); /* there was no client, or not any more */
 void server_resume(struct ob_device *dev);
 

@@ -106,13 +106,9 @@ static int run_command(struct ob_device *dev, const uint8_t *bytes, size_t n, st
 static int run_reply(struct ob_device *dev, const uint8_t *bytes, size_t n)
 {
     struct vfio_user_header header;
-    struct wire_message m;
 
     memcpy(&header, bytes, sizeof header);
-    int error = -EBADMSG;
-    if (header.command == VFIO_USER_DMA_READ || header.command == VFIO_USER_DMA_WRITE)
-        error = dma_reply(dev, &m, wire_decode_reply(bytes, n, header.command, &m));
-    if (error)
+    if (dma_reply(dev, bytes, n) < 0)
         server_log(dev, "a reply that nobody asked for: %s", wire_command_name(header.command));
     server_step_end(dev, step_run(&dev->block) + (uint32_t)n, step_reply(&dev->block));
     return 0;

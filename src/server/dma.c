@@ -2,15 +2,12 @@
  * dma.c - transfers between guest memory and the device's state.
  *
  * A transfer is a slot in the block, so a successor finds those that are under way. Memory that is
- * mapped is copied in one go; any other is asked for by DMA_READ and DMA_WRITE messages, one at a
- * time: QEMU loses the rest of a reply that does not fit its socket's buffer. The device hears of the
- * end in a step that also frees the slot.
+ * mapped is copied in one go; any other is asked for by DMA_READ and DMA_WRITE messages, in pieces
+ * (dma_message.c). The device hears of the end in a step that also frees the slot.
  */
 #include "server/dma.h"
 #include "server/bus.h"
-#include "server/log.h"
-
-#include <string.h>
+#include "server/dma_message.h"
 
 #define TURN 64 /* transfers finished before others get their turn */
 
@@ -23,10 +20,10 @@ static int queue(struct ob_device *dev, bool is_write, unsigned slot, uint64_t a
     if (slot >= dev->plugin->dmas || n == 0 || n > SHARED_MAX_DMA || offset > size ||
         n > size - offset)
         return -EINVAL;
-    if (dev->work->dma[slot].state != DMA_IDLE)
+    if (dev->work->dma[slot].busy)
         return -EBUSY;
     SET(dev, dev->work->dma[slot],
-        ((struct shared_dma){ .state = DMA_QUEUED, .is_write = is_write, .address = address,
+        ((struct shared_dma){ .busy = 1, .is_write = is_write, .address = address,
                               .buffer = offset, .size = (uint32_t)n }));
     SET(dev, dev->work->dmas, dev->work->dmas | UINT64_C(1) << slot);
     return 0;
@@ -46,7 +43,7 @@ int ob_dma_write(struct ob_device *dev, unsigned slot, uint64_t address, const v
 static void finish(struct ob_device *dev, unsigned slot, int error)
 {
     server_enter(dev);
-    SET(dev, dev->work->dma[slot].state, DMA_IDLE);
+    SET(dev, dev->work->dma[slot].busy, 0);
     SET(dev, dev->work->dmas, dev->work->dmas & ~(UINT64_C(1) << slot));
     if (dev->plugin->dma_done)
         dev->plugin->dma_done(dev, slot, error);
@@ -72,63 +69,74 @@ static int copy(struct ob_device *dev, const struct shared_dma *d)
     return memory_read(dev->memory, d->address, buf, d->size);
 }
 
-static bool message_under_way(const struct ob_device *dev)
+/* ---- By messages ---------------------------------------------------------------------------------- */
+
+/* How many bytes at the start of what is left can be read, for a look at the layout. */
+#define LOOK 64u
+static uint32_t readable(struct ob_device *dev, const struct shared_dma *d)
 {
-    for (unsigned i = 0; i < dev->plugin->dmas; i++)
-        if (dev->work->dma[i].state == DMA_SENT)
-            return true;
-    return false;
+    struct memory_piece piece;
+    uint32_t n = d->size - d->asked;
+
+    n = n < LOOK ? n : LOOK;
+    return memory_translate(dev->memory, d->address + d->asked, n, MEMORY_READ, &piece, 1) == 1 ? n : 0;
 }
 
-/* Puts the command for the next piece behind the replies, in a step of its own. */
+/* The next command of a transfer: its next piece, or what has to be known before. */
+static struct shared_command next_command(struct ob_device *dev, const struct shared_dma *d)
+{
+    uint32_t limit = dev->session->client.max_data_xfer_size, n;
+    uint32_t piece = d->size - d->asked;
+
+    if (dev->session->dma_layout == WIRE_DMA_UNKNOWN && d->look)
+        return (struct shared_command){ .kind = COMMAND_LOOK, .at = d->look - 1, .size = 1 };
+    piece = piece < WIRE_MAX_DATA ? piece : WIRE_MAX_DATA;
+    piece = piece < limit ? piece : limit;
+    if (dev->session->dma_layout == WIRE_DMA_UNKNOWN && d->is_write && (n = readable(dev, d)))
+        return (struct shared_command){ .kind = COMMAND_LOOK, .at = d->asked,
+                                        .size = n < piece ? n : piece };
+    return (struct shared_command){ .kind = d->is_write ? COMMAND_WRITE : COMMAND_READ,
+                                    .at = d->asked, .size = piece };
+}
+
+/* In a step of its own. */
 static void ask_client(struct ob_device *dev, unsigned slot)
 {
     struct shared_dma *d = &dev->work->dma[slot];
-    uint32_t at = step_reply(&dev->block);
-    uint32_t limit = dev->session->client.max_data_xfer_size;
-    uint32_t piece = d->size - d->done;
+    struct shared_command c = next_command(dev, d);
 
-    piece = piece < WIRE_MAX_DATA ? piece : WIRE_MAX_DATA;
-    piece = piece < limit ? piece : limit;
-    struct vfio_user_dma_access access = { .address = d->address + d->done, .count = piece };
-    if (d->is_write)
-        memory_written(dev->memory, access.address, piece);
-    struct vfio_user_header header = {
-        .id = dev->session->next_id,
-        .command = d->is_write ? VFIO_USER_DMA_WRITE : VFIO_USER_DMA_READ,
-        .size = (uint32_t)(sizeof header + sizeof access + (d->is_write ? piece : 0)),
-    };
-    memcpy(dev->output + at, &header, sizeof header);
-    memcpy(dev->output + at + sizeof header, &access, sizeof access);
-    if (d->is_write)
-        memcpy(dev->output + at + sizeof header + sizeof access,
-               (uint8_t *)dev->state + d->buffer + d->done, piece);
-
+    if (c.kind == COMMAND_WRITE)
+        memory_written(dev->memory, d->address + c.at, c.size);
     server_step_begin(dev);
-    SET(dev, d->state, DMA_SENT);
-    SET(dev, d->id, header.id);
-    SET(dev, d->piece, piece);
-    SET(dev, dev->session->next_id, (uint16_t)(header.id + 1));
-    server_step_end(dev, step_run(&dev->block), at + header.size);
+    server_touch(dev, d, sizeof *d);
+    d->under_way++;
+    if (c.kind != COMMAND_LOOK)
+        d->asked += c.size;
+    if (c.kind == COMMAND_WRITE && dev->session->dma_layout == WIRE_DMA_UNKNOWN)
+        SET(dev, dev->session->dma_layout, WIRE_DMA_64); /* there is no way to know */
+    uint32_t end = dma_message_send(dev, slot, c);
+    server_step_end(dev, step_run(&dev->block), end);
 }
 
-/* One queued transfer goes as far as it can. False: it has to wait for the client. */
+/* One transfer goes as far as it can. False: it has to wait for the client. */
 static bool advance(struct ob_device *dev, unsigned slot)
 {
     struct shared_dma *d = &dev->work->dma[slot];
-    int error = copy(dev, d);
 
-    if (error == -EREMOTE) {
-        if (!dev->session->negotiated || message_under_way(dev) || dev->output_blocked)
+    if (d->error || (d->under_way && d->asked == d->size))
+        return false;
+    /* Rights and bus mastering may have changed since the last piece; while others are under way,
+     * regions have not. */
+    int error = d->under_way && bus_may_dma(dev) ? -EREMOTE : copy(dev, d);
+    if (error != -EREMOTE) {
+        if (d->under_way)
             return false;
-        if (step_reply(&dev->block) > SHARED_OUTPUT_FULL) {
-            dev->dma_more = true; /* the output is about to leave */
-            return false;
-        }
-        ask_client(dev, slot);
+        finish_in_step(dev, slot, error);
         return true;
     }
-    finish_in_step(dev, slot, error);
+    if (!dma_message_room(dev))
+        return false;
+    ask_client(dev, slot);
     return true;
 }
 
@@ -139,7 +147,7 @@ static int pump_once(struct ob_device *dev)
 
     for (uint64_t left = dev->work->dmas; left; left &= left - 1) {
         unsigned slot = (unsigned)__builtin_ctzll(left);
-        if (dev->work->dma[slot].state == DMA_QUEUED && advance(dev, slot))
+        if (dev->work->dma[slot].busy && advance(dev, slot))
             advanced++;
     }
     return advanced;
@@ -159,60 +167,67 @@ void dma_pump(struct ob_device *dev)
     dev->dma_more |= advanced != 0;
 }
 
-static unsigned find_sent(const struct ob_device *dev, const struct vfio_user_header *h)
+/* A look has told the layout, or leaves no doubt that it makes no difference. */
+static void looked(struct ob_device *dev, struct shared_dma *d, int error, uint32_t doubt)
 {
-    for (unsigned i = 0; i < dev->plugin->dmas; i++) {
-        const struct shared_dma *d = &dev->work->dma[i];
-        if (d->state == DMA_SENT && d->id == h->id &&
-            h->command == (d->is_write ? VFIO_USER_DMA_WRITE : VFIO_USER_DMA_READ))
-            return i;
-    }
-    return SHARED_MAX_DMAS;
+    if (error == -EAGAIN)
+        d->look = 1 + doubt;
+    else if (dev->session->dma_layout == WIRE_DMA_UNKNOWN)
+        SET(dev, dev->session->dma_layout, WIRE_DMA_64);
 }
 
-/* What the reply says of the piece that was asked for: 0, or -EIO. */
-static int check_reply(struct ob_device *dev, const struct shared_dma *d,
-                       const struct wire_message *m, int bad)
+static void take_answer(struct ob_device *dev, const struct shared_command *c, int error,
+                        uint32_t doubt)
 {
-    int error = bad ? bad : wire_reply_error(&m->header);
-    if (error) {
-        server_log(dev, "the client refused DMA at 0x%llx, %u bytes: %s",
-                   (unsigned long long)d->address + d->done, d->piece, strerror(-error));
-        return -EIO;
+    struct shared_dma *d = &dev->work->dma[c->slot];
+
+    server_touch(dev, d, sizeof *d);
+    d->under_way--;
+    if (c->kind == COMMAND_LOOK) {
+        looked(dev, d, error, doubt);
+        return;
     }
-    if (d->is_write)
-        return 0; /* some clients repeat address and count, some do not */
-    return m->dma.address == d->address + d->done && m->dma.count == d->piece ? 0 : -EIO;
+    if (error == -EAGAIN) { /* what was read is asked for again when the layout is known */
+        d->asked = c->at;
+        d->look = 1 + doubt;
+        return;
+    }
+    if (error && !d->error)
+        d->error = error;
+    d->done += c->size;
+    if (d->error ? !d->under_way : d->done == d->size)
+        finish(dev, c->slot, d->error);
 }
 
-int dma_reply(struct ob_device *dev, const struct wire_message *m, int bad)
+int dma_reply(struct ob_device *dev, const uint8_t *bytes, size_t n)
 {
-    unsigned slot = find_sent(dev, &m->header);
-    if (slot == SHARED_MAX_DMAS)
-        return -EBADMSG;
-    struct shared_dma *d = &dev->work->dma[slot];
-    int error = check_reply(dev, d, m, bad);
-    if (error) {
-        finish(dev, slot, error);
-        return 0;
-    }
-    if (!d->is_write) {
-        uint8_t *buf = (uint8_t *)dev->state + d->buffer + d->done;
-        server_touch(dev, buf, d->piece);
-        memcpy(buf, m->data, d->piece);
-    }
-    SET(dev, d->done, d->done + d->piece);
-    SET(dev, d->state, DMA_QUEUED);
-    if (d->done == d->size)
-        finish(dev, slot, 0);
+    struct shared_command what;
+    uint32_t doubt = 0;
+    int ret = dma_message_reply(dev, bytes, n, &what, &doubt);
+
+    if (!what.kind)
+        return ret;
+    take_answer(dev, &what, ret, doubt);
+    return 0;
+}
+
+int dma_twin_reply(struct ob_device *dev, const uint8_t *head, size_t n)
+{
+    struct shared_command what;
+    int ret = dma_message_twin_reply(dev, head, n, &what);
+
+    if (!what.kind)
+        return ret;
+    take_answer(dev, &what, ret, 0);
     return 0;
 }
 
 void dma_cancel(struct ob_device *dev)
 {
     for (uint64_t left = dev->work->dmas; left; left &= left - 1)
-        SET(dev, dev->work->dma[__builtin_ctzll(left)].state, DMA_IDLE);
+        SET(dev, dev->work->dma[__builtin_ctzll(left)].busy, 0);
     SET(dev, dev->work->dmas, 0);
+    dma_message_cancel(dev);
 }
 
 /* The client may answer what was asked already. It is asked again later: that does no harm. */
@@ -220,9 +235,11 @@ void dma_stop(struct ob_device *dev)
 {
     for (uint64_t left = dev->work->dmas; left; left &= left - 1) {
         struct shared_dma *d = &dev->work->dma[__builtin_ctzll(left)];
-        if (d->state == DMA_SENT)
-            SET(dev, d->state, DMA_QUEUED);
+        server_touch(dev, d, sizeof *d);
+        d->under_way = 0;
+        d->asked = d->done;
     }
+    dma_message_cancel(dev);
 }
 
 void dma_fail_all(struct ob_device *dev)

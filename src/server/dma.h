@@ -25,9 +25,10 @@ int dma_recover(struct ob_device *dev);
  */
 void dma_pump(struct ob_device *dev);
 
-/* The client's reply to a DMA_READ or DMA_WRITE; `bad`, if not 0: only its header can be used. Inside a
- * step. 0, or -EBADMSG: nobody asked. */
-int dma_reply(struct ob_device *dev, const struct wire_message *m, int bad);
+/* The client's reply to a DMA_READ or DMA_WRITE: a whole one, or the head of one whose data has been put in
+ * its place. Inside a step. 0, or -EBADMSG: nobody asked. */
+int dma_reply(struct ob_device *dev, const uint8_t *bytes, size_t n);
+int dma_twin_reply(struct ob_device *dev, const uint8_t *head, size_t n);
 
 /* The device is stopped: transfers stay where they are. Inside a step. */
 void dma_stop(struct ob_device *dev);

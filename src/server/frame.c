@@ -170,7 +170,7 @@ static int save_dma(struct ob_device *dev, unsigned slot, struct shared_frame_dm
 {
     const struct shared_dma *d = &dev->work->dma[slot];
 
-    *to = (struct shared_frame_dma){ .queued = d->state != DMA_IDLE };
+    *to = (struct shared_frame_dma){ .queued = d->busy };
     if (!to->queued)
         return 0;
     const char *name = fields_find_field(dev->stream, SECTION_DEVICE, d->buffer, d->size, &to->byte);
@@ -277,13 +277,13 @@ static int load_timers(struct ob_device *dev, const struct shared_frame *f, char
 static int load_dma(struct ob_device *dev, unsigned slot, struct shared_frame_dma *f,
                     char why[FIELDS_WHY])
 {
-    struct shared_dma d = { .state = DMA_QUEUED, .is_write = f->is_write, .address = f->address,
-                            .size = f->size, .done = f->done };
+    struct shared_dma d = { .busy = 1, .is_write = f->is_write, .address = f->address,
+                            .size = f->size, .asked = f->done, .done = f->done };
 
     if (f->queued > 1 || f->is_write > 1 || !memchr(f->field, 0, sizeof f->field))
         FAIL(why, "field dma[]: element %u is out of range", slot);
     if (!f->queued) {
-        SET(dev, dev->work->dma[slot].state, DMA_IDLE);
+        SET(dev, dev->work->dma[slot].busy, 0);
         return 0;
     }
     if (f->size == 0 || f->size > SHARED_MAX_DMA || f->done >= f->size ||

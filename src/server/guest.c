@@ -3,6 +3,7 @@
  */
 #include "server/guest.h"
 #include "server/bus.h"
+#include "server/dma_message.h"
 
 static unsigned rights(unsigned access)
 {
@@ -114,7 +115,7 @@ void ob_release(struct ob_device *dev)
 
 bool guest_all_pinned(struct ob_device *dev)
 {
-    dev->quiesce = dev->pin_count != 0;
+    dev->quiesce = dev->pin_count != 0 || dma_message_waits(dev);
     return dev->quiesce;
 }
 
@@ -122,9 +123,9 @@ bool guest_pinned(struct ob_device *dev, uint64_t address)
 {
     struct memory_piece piece;
 
-    dev->quiesce = false;
-    if (!dev->pin_count)
-        return false;
+    dev->quiesce = dma_message_waits(dev);
+    if (dev->quiesce || !dev->pin_count)
+        return dev->quiesce;
     /* The first byte of a region tells which it is. */
     if (memory_translate(dev->memory, address, 1, 0, &piece, 1) == 1)
         dev->quiesce = dev->pins[piece.id] != 0;

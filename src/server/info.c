@@ -4,8 +4,22 @@
 #include "server/info.h"
 #include "server/bus.h"
 #include "server/log.h"
+#include "server/twin.h"
+#include "wire/dma.h"
 
 #include <string.h>
+
+/* A device without transfers sends no commands; a client that wants no reply gets no socket with it. */
+static bool offer_twin(struct ob_device *dev, const struct wire_message *m,
+                       const struct wire_capabilities *theirs)
+{
+    if (!theirs->twin_socket || !dev->plugin->dmas || (m->header.flags & VFIO_USER_FLAG_NO_REPLY))
+        return false;
+    int ret = twin_open(dev);
+    if (ret < 0)
+        server_log(dev, "no twin socket: %s", strerror(-ret));
+    return ret == 0;
+}
 
 int info_version(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
 {
@@ -27,12 +41,21 @@ int info_version(struct ob_device *dev, const struct wire_message *m, struct rep
     version.minor = m->version.minor < VFIO_USER_MINOR ? m->version.minor : VFIO_USER_MINOR;
     wire_capabilities_ours(&ours);
     ours.write_multiple = theirs.write_multiple; /* ours must be a subset of theirs */
+    ours.twin_socket = offer_twin(dev, m, &theirs);
+    ours.twin_socket_fd_index = ours.twin_socket ? 0 : -1;
     memcpy(reply->body, &version, sizeof version);
     int n = wire_capabilities_format(&ours, (char *)reply->body + sizeof version,
                                      reply->space - sizeof version);
-    if (n < 0)
+    if (n < 0) {
+        twin_close(dev);
         return n;
+    }
     reply->size = sizeof version + (size_t)n;
+    if (ours.twin_socket) {
+        reply->fds_what = FDS_TWIN;
+        SET(dev, dev->session->twin, 1);
+        SET(dev, dev->session->dma_layout, WIRE_DMA_64); /* who knows this knows the text */
+    }
     SET(dev, dev->session->client, theirs);
     SET(dev, dev->session->negotiated, 1);
     return 0;

@@ -19,11 +19,13 @@
 #include "server/device.h"
 #include "server/dispatch.h"
 #include "server/dma.h"
+#include "server/dma_message.h"
 #include "server/guest.h"
 #include "server/irq.h"
 #include "server/log.h"
 #include "server/logging.h"
 #include "server/migration.h"
+#include "server/twin.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -49,7 +51,7 @@ static void watch_output(struct ob_device *dev, bool blocked)
 /* The descriptors of a reply. Their number. */
 static unsigned fds_of(struct ob_device *dev, uint32_t what, int *fds)
 {
-    fds[0] = dev->region[what & 0xff].fd;
+    fds[0] = what == FDS_TWIN ? dev->twin_peer : dev->region[what & 0xff].fd;
     return 1;
 }
 
@@ -233,6 +235,7 @@ static bool settle(struct ob_device *dev)
     step_commit(&dev->block, 0, 0);
     if (dev->fds_end)
         dev->fds_end -= run;
+    twin_sent(dev); /* if the client's end was to be sent */
     return true;
 }
 
@@ -244,7 +247,7 @@ static bool drive(struct ob_device *dev)
         if (!run_messages(dev))
             return false;
         dma_pump(dev);
-        if (!flush(dev) || !settle(dev))
+        if (!twin_flush(dev) || !flush(dev) || !settle(dev))
             return false;
     } while (message_waits(dev));
     return true;
@@ -359,6 +362,7 @@ void server_disconnect(struct ob_device *dev, const char *why)
     wire_drain(dev->connection.fd);
     close(dev->connection.fd);
     dev->connection.fd = -1;
+    twin_close(dev);
     if (dev->fds_end)
         wire_fds_close(&dev->fds);
     dev->fds_end = 0;
@@ -366,6 +370,7 @@ void server_disconnect(struct ob_device *dev, const char *why)
     server_step_begin(dev);
     irq_release(dev);
     logging_end(dev);
+    dma_message_forget(dev);
     SET(dev, dev->session->connected, 0);
     SET(dev, dev->session->negotiated, 0);
     server_step_end(dev, 0, 0);
@@ -382,10 +387,12 @@ void server_disconnect(struct ob_device *dev, const char *why)
 
 void server_push(struct ob_device *dev)
 {
-    if (dev->connection.fd < 0 || dev->output_blocked)
+    if (dev->connection.fd < 0 || dev->output_blocked) {
         dma_pump(dev);
-    else if (drive(dev) && dev->unlooked)
+        twin_flush(dev);
+    } else if (drive(dev) && dev->unlooked) {
         take_in(dev, true);
+    }
     if (dev->draining && !dev->pin_count) /* perhaps since the end of a transfer just now */
         drained(dev);
 }
@@ -416,16 +423,28 @@ static int recover_stream(struct ob_device *dev)
     return wire_set_peek_offset(dev->connection.fd, (int)(s->looked - s->taken));
 }
 
-int server_recover_session(struct ob_device *dev, uint64_t sent)
+static void recover_effect(struct ob_device *dev, enum effect_kind kind, uint64_t reached)
+{
+    if (kind == EFFECT_REPLY)
+        block_store(&dev->session->sent, (uint32_t)reached);
+    else if (kind == EFFECT_TWIN_OUT)
+        block_store(&dev->work->commands.out, reached);
+    else if (kind == EFFECT_TWIN_IN)
+        block_store(&dev->work->commands.got, (uint32_t)reached);
+}
+
+int server_recover_session(struct ob_device *dev, enum effect_kind kind, uint64_t reached)
 {
     int sock = dev->keeping->get(dev->keeping->ctx, KEEP_CONNECTION);
     if (sock < 0)
         return sock;
     dev->connection.fd = sock;
-    block_store(&dev->session->sent, (uint32_t)sent);
+    recover_effect(dev, kind, reached);
     effect_done(&dev->block);
     int ret = recover_stream(dev);
-    return ret < 0 ? ret : watch_connection(dev);
+    if (ret == 0)
+        ret = watch_connection(dev);
+    return ret < 0 ? ret : twin_recover(dev);
 }
 
 void server_recover_drained(struct ob_device *dev)
@@ -438,6 +457,7 @@ void server_resume(struct ob_device *dev)
     irq_flush(dev);
     if (dev->connection.fd >= 0) {
         session_ready(&dev->connection, EPOLLIN);
+        twin_resume(dev);
     } else {
         dma_fail_all(dev); /* the dead worker may not have come to it when its client went */
         server_push(dev);

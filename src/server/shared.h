@@ -36,6 +36,7 @@ enum shared_part {
 
 /* Descriptors that go with a reply. */
 #define FDS_REGION 0x100u /* | index of a region: its shared memory */
+#define FDS_TWIN 0x200u   /* the client's end of the twin socket */
 
 /*
  * One client's use of the device, and how far its stream has come. The input buffer holds `looked`
@@ -55,6 +56,8 @@ struct shared_session {
     uint32_t fds_what;    /* which descriptors those are: FDS_*, 0: none */
 
     uint16_t next_id; /* of our commands to the client */
+    uint16_t twin;    /* which have a socket of their own */
+    uint32_t dma_layout; /* enum wire_dma_layout: of the client's DMA messages */
     uint32_t regions; /* DMA regions in the table */
     uint32_t regions_end; /* one more than the highest number in use */
     uint32_t multi_done;  /* writes of the REGION_WRITE_MULTI that is next in the stream */
@@ -101,21 +104,45 @@ struct shared_irqs {
     uint8_t msix_table[2048 * 16];
 };
 
-enum dma_state { DMA_IDLE, DMA_QUEUED, DMA_SENT, DMA_FINISHED };
-
-/* A transfer between guest memory and the device's state. */
+/* A transfer between guest memory and the device's state. Pieces of it that the client is asked for are
+ * in the table of commands. */
 struct shared_dma {
-    uint32_t state;     /* enum dma_state */
+    uint32_t busy;
     uint32_t is_write;  /* to guest memory */
-    int32_t error;      /* of a finished one */
-    uint16_t id;        /* of the command that was sent */
-    uint16_t reserved;
+    int32_t error;      /* of the first piece that failed */
+    uint32_t look;      /* 1 + where one byte is to be read, to learn the layout of messages; 0: nowhere */
     uint64_t address;
     uint64_t buffer;    /* offset in the device's state */
     uint32_t size;
-    uint32_t done;      /* bytes */
-    uint32_t piece;     /* bytes asked for in the command that was sent */
-    uint32_t reserved2;
+    uint32_t asked;     /* bytes that the client has been asked for, from the start... */
+    uint32_t done;      /* ...and those that it has answered for */
+    uint32_t under_way; /* commands that it has not answered */
+};
+
+enum command_kind { COMMAND_READ = 1, COMMAND_WRITE, COMMAND_LOOK };
+
+/* A DMA_READ or DMA_WRITE that the client has not answered: bytes [at, at + size) of a transfer. */
+struct shared_command {
+    uint8_t kind; /* enum command_kind, 0: answered */
+    uint8_t slot; /* of the transfer */
+    uint16_t id;
+    uint32_t at;
+    uint32_t size;
+};
+
+/*
+ * Commands by position, which counts on: the oldest that is not answered is `first`, the next that will
+ * be sent gets `end`. On a twin socket, `out` says how far they have left, and `got` and `head` what has
+ * come of the next reply.
+ */
+#define SHARED_COMMANDS 8u
+struct shared_commands {
+    uint32_t first, end;
+    uint64_t out; /* position << 32 | bytes of that command that have left */
+    uint32_t got; /* bytes of the reply, or more than those of a short one */
+    uint32_t reserved;
+    uint8_t head[32];
+    struct shared_command ring[SHARED_COMMANDS];
 };
 
 #define SHARED_MAX_TIMERS 64u
@@ -127,6 +154,7 @@ struct shared_work {
     uint64_t deadline[SHARED_MAX_TIMERS]; /* while the device is stopped: what is left of the time */
     uint64_t dmas; /* bits of those that are not idle */
     struct shared_dma dma[SHARED_MAX_DMAS];
+    struct shared_commands commands;
 };
 
 /* What migrates of the framework's own part of a device: a copy, in a form of its own. See frame.h. */

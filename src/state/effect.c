@@ -91,6 +91,30 @@ static ssize_t settle(struct block *b, enum effect_kind kind, uint64_t *count, s
     return (ssize_t)e->result;
 }
 
+ssize_t effect_writev(struct block *b, enum effect_kind kind, int fd, const struct iovec *iov, int n,
+                      uint64_t already)
+{
+    ssize_t done;
+
+    intend(b, kind, b->h->written, already);
+    do
+        done = writev(fd, iov, n);
+    while (done < 0 && errno == EINTR);
+    return settle(b, kind, &b->h->written, done);
+}
+
+ssize_t effect_read_to(struct block *b, enum effect_kind kind, int fd, void *buf, size_t n,
+                       uint64_t already)
+{
+    ssize_t done;
+
+    intend(b, kind, b->h->read, already);
+    do
+        done = read(fd, buf, n);
+    while (done < 0 && errno == EINTR);
+    return settle(b, kind, &b->h->read, done);
+}
+
 ssize_t effect_write(struct block *b, enum effect_kind kind, int fd, const void *buf, size_t n,
                      uint64_t already)
 {
@@ -134,29 +158,30 @@ ssize_t effect_write_plain(struct block *b, int fd, const void *buf, size_t n)
     return done < 0 ? -errno : done;
 }
 
-bool effect_recover(struct block *b, const struct effect_counts *dead, uint64_t *already,
-                    uint64_t *moved)
+enum effect_kind effect_recover(struct block *b, const struct effect_counts *dead, uint64_t *already,
+                                uint64_t *moved)
 {
     struct block_effect *e = &b->h->effect;
     enum effect_kind kind = (enum effect_kind)(e->state & ~(uint64_t)SETTLED);
     int64_t result = e->result;
 
     if (!e->state)
-        return false;
+        return EFFECT_NONE;
     if (!(e->state & SETTLED)) {
-        result = (int64_t)((kind == EFFECT_READ ? dead->read : dead->written) - e->before);
+        bool in = kind == EFFECT_READ || kind == EFFECT_TWIN_IN;
+        result = (int64_t)((in ? dead->read : dead->written) - e->before);
         e->result = result; /* this successor may die too, and its own counts say nothing of it */
         block_store(&e->state, kind | SETTLED);
     }
-    if (kind == EFFECT_REPLY) {
+    if (kind != EFFECT_READ && kind != EFFECT_WRITE) {
         *already = e->already;
         *moved = result < 0 ? 0 : (uint64_t)result;
-        return true;
+        return kind;
     }
     /* Of a step that was done, nobody asks any more. An effect that moved nothing can be tried again. */
     if (e->word == b->h->word && result > 0) {
         b->h->inherited_result = result;
         block_store(&b->h->inherited_kind, kind);
     }
-    return false;
+    return EFFECT_NONE;
 }

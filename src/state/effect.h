@@ -17,11 +17,15 @@
 #include "state/block.h"
 #include <stdbool.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 enum effect_kind {
-    EFFECT_REPLY = 1, /* replies on their way to the client */
-    EFFECT_READ,      /* a device reads its backend */
-    EFFECT_WRITE,     /* a device writes to its backend */
+    EFFECT_NONE,
+    EFFECT_REPLY,    /* replies on their way to the client */
+    EFFECT_READ,     /* a device reads its backend */
+    EFFECT_WRITE,    /* a device writes to its backend */
+    EFFECT_TWIN_OUT, /* commands on their way to the client, on a socket of their own */
+    EFFECT_TWIN_IN,  /* their replies */
 };
 
 /* How a worker died. */
@@ -47,18 +51,24 @@ int effect_start(struct block *b);
 ssize_t effect_write(struct block *b, enum effect_kind kind, int fd, const void *buf, size_t n,
                      uint64_t already);
 ssize_t effect_read(struct block *b, int fd, void *buf, size_t n);
+ssize_t effect_writev(struct block *b, enum effect_kind kind, int fd, const struct iovec *iov, int n,
+                      uint64_t already);
 void effect_done(struct block *b);
+
+/* read(2) straight to where the bytes are to stay, any number of them; asked about as what is written. */
+ssize_t effect_read_to(struct block *b, enum effect_kind kind, int fd, void *buf, size_t n,
+                       uint64_t already);
 
 /* Writes that nobody asks about later (interrupts, lines of log) keep the count right through this. */
 ssize_t effect_write_plain(struct block *b, int fd, const void *buf, size_t n);
 
 /*
- * For a successor, after step_recover(): what became of the effect that was under way. For a reply,
- * true, with the bytes that have left since `already` was counted. For a read or write of a step that
- * was undone, the result waits until the device asks again: effect_write() and effect_read() then
- * return it instead of doing anything.
+ * For a successor, after step_recover(): what became of the effect that was under way. For one that
+ * belongs to no step, its kind, with the bytes that were moved since `already` was counted. For a read
+ * or write of a step that was undone, the result waits until the device asks again: effect_write() and
+ * effect_read() then return it instead of doing anything. EFFECT_NONE: nothing to be settled now.
  */
-bool effect_recover(struct block *b, const struct effect_counts *dead, uint64_t *already,
-                    uint64_t *moved);
+enum effect_kind effect_recover(struct block *b, const struct effect_counts *dead, uint64_t *already,
+                                uint64_t *moved);
 
 #endif

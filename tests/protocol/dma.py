@@ -31,6 +31,14 @@ def probe_start(c, command, address, offset, size, channel=0):
         c.set32(BAR0, base + register, value)
 
 
+def probe_learn(c):
+    """Shows the server, by the reply to a first DMA_READ, that this client follows the specification."""
+    probe_start(c, Probe.READ, 0, Probe.MEMORY_SIZE - 1, 1, channel=7)
+    m = c.receive_command()
+    c.reply_to(m, m.body + b"\xff")
+    assert probe_result(c, 7) == (1, 0)
+
+
 def probe_result(c, channel=0):
     """(transfers that ended, error of the last)"""
     base = Probe.CHANNEL + 32 * channel

@@ -88,11 +88,14 @@ class Client:
         self.last_id = 0x7ff0
         self.commands = collections.deque()  # that the server sent while a reply was awaited
         self.server = None
+        self.twin = None  # a Client of its own, without a version, for the server's commands
         if version is not None:
             self.server = self.negotiate(data=version)
 
     def close(self):
         self.socket.close()
+        if self.twin:
+            self.twin.close()
 
     def __enter__(self):
         return self
@@ -189,9 +192,15 @@ class Client:
 
     def negotiate(self, major=0, minor=1, data=b""):
         """Returns (major, minor, capabilities of the server)."""
-        body = self.call(VERSION, struct.pack("=HH", major, minor) + data).body
-        assert body[-1:] == b"\0"
-        return (*struct.unpack("=HH", body[:4]), json.loads(body[4:-1])["capabilities"])
+        m = self.call(VERSION, struct.pack("=HH", major, minor) + data)
+        assert m.body[-1:] == b"\0"
+        values = json.loads(m.body[4:-1])["capabilities"]
+        if "twin_socket" in values:
+            assert values["twin_socket"] == {"supported": True, "fd_index": 0} and len(m.fds) == 1
+            self.twin = Client(socket.socket(fileno=m.fds[0]), version=None)
+        else:
+            assert not m.fds
+        return (*struct.unpack("=HH", m.body[:4]), values)
 
     def device_info(self, argsz=16):
         body = self.call(GET_INFO, struct.pack("=IIII", argsz, 0, 0, 0)).body

@@ -25,7 +25,6 @@ def offer(connect, server, data, major=0, minor=1):
     capabilities(max_msg_fds=1, max_data_xfer_size=1, max_dma_maps=1, pgsizes=1),
     capabilities(max_msg_fds=2**31, max_data_xfer_size=2**40, max_dma_maps=2**53, pgsizes=2**40),
     capabilities(write_multiple=False),
-    capabilities(twin_socket={"supported": True, "fd_index": 0}),
     capabilities(twin_socket={"supported": False}),
     capabilities(migration={"pgsize": 4096}),  # gone from the text, still sent
     capabilities(migration={"pgsize": 4096, "max_bitmap_size": 1 << 20}),

@@ -141,6 +141,7 @@ ssize_t __wrap_read(int fd, void *buf, size_t n)
 }
 
 WRAP(ssize_t, write, (int fd, const void *buf, size_t n), fd, buf, n)
+WRAP(ssize_t, writev, (int fd, const struct iovec *iov, int n), fd, iov, n)
 WRAP(ssize_t, recv, (int fd, void *buf, size_t n, int flags), fd, buf, n, flags)
 WRAP(ssize_t, recvmsg, (int fd, struct msghdr *msg, int flags), fd, msg, flags)
 WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *msg, int flags), fd, msg, flags)

@@ -4,7 +4,7 @@
  * abort_arm() makes the block read-only for this process. Each instruction that stores to it faults,
  * is counted, and is then let through alone (single-stepped), so a point lies before every store that
  * the processor executes, whoever compiled it (in a repeated string operation, before every 500th).
- * Calls of read, write, preadv2, pwritev2, recv, recvmsg, sendmsg, setsockopt and io_uring_submit have
+ * Calls of read, write, writev, preadv2, pwritev2, recv, recvmsg, sendmsg, setsockopt and io_uring_submit have
  * a point before and a point behind (the linker wraps them). Points are of the thread that armed.
  */
 #ifndef TESTS_ABORT_H
