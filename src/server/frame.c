@@ -170,7 +170,7 @@ static int save_dma(struct ob_device *dev, unsigned slot, struct shared_frame_dm
 {
     const struct shared_dma *d = &dev->work->dma[slot];
 
-    *to = (struct shared_frame_dma){ .queued = d->busy };
+    *to = (struct shared_frame_dma){ .queued = d->busy != 0 };
     if (!to->queued)
         return 0;
     const char *name = fields_find_field(dev->stream, SECTION_DEVICE, d->buffer, d->size, &to->byte);

@@ -133,9 +133,7 @@ def test_other_commands_must_wait_for_the_version(edu, connect, command, body):
 def test_a_reply_is_no_beginning(edu, connect):
     c = connect(edu, version=None)
     c.send(VERSION, struct.pack("=HH", 0, 1), flags=REPLY)
-    with refused(errno.EINVAL):
-        c.check(c.receive(), VERSION, c.last_id)
-    assert c.is_closed()
+    assert c.socket.recv(1) == b""  # nor is it answered
 
 
 def test_a_version_longer_than_any(edu, connect):
