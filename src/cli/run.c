@@ -3,10 +3,12 @@
  */
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "server/bus.h"
 #include "vm/command.h"
 #include "vm/qemu.h"
 #include "vm/run.h"
 #include "vm/rundir.h"
+#include "worker/plugins.h"
 #include <errno.h>
 #include <outboard/device.h>
 #include <stdio.h>
@@ -91,13 +93,32 @@ static int set_append(struct vm *vm, const char *text)
     return CLI_OK;
 }
 
+/* Whether QEMU can attach it, as far as can be told without loading a plugin's file into this process. */
+static bool is_pci(const struct vm_device *d)
+{
+    const struct ob_plugin *plugin = NULL;
+    const struct bus *bus = &bus_pci;
+    for (unsigned i = 0; (plugin = plugin_built_in(i)) && strcmp(plugin->name, d->kind) != 0; i++)
+        ;
+    if (plugin)
+        bus = bus_of(plugin, 0);
+    for (size_t i = 0; i < d->params.count; i++)
+        if (strcmp(d->params.word[i], "bus=platform") == 0)
+            bus = &bus_platform;
+    return bus == &bus_pci;
+}
+
 static int add_device(struct vm *vm, const char *text)
 {
     char why[VM_WHY_SIZE];
     int error = vm_add_device(vm, text, why);
     if (error == -ENOMEM)
         return cli_error("run", "%s", why);
-    return error ? cli_usage("run", "--device %s", why) : CLI_OK;
+    if (error)
+        return cli_usage("run", "--device %s", why);
+    if (!is_pci(&vm->devices[vm->devices_count - 1]))
+        return cli_usage("run", "--device %s: no PCI device, and QEMU attaches no others", text);
+    return CLI_OK;
 }
 
 static int parse_word(struct request *r, int word, const char *value)

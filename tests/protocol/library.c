@@ -1,7 +1,8 @@
 /*
  * library.c - the client library against a served device, one case of test_library.py at a time.
  *
- *   library CASE SOCKET PID      (PID: of the server; without arguments, lists "DEVICE CASE")
+ *   library CASE SOCKET PID      (PID: of the server; without arguments, lists "DEVICE CASE";
+ *                               DEVICE may have keys, in which TMP is a folder of the test)
  *
  * It is linked as a stranger's program would be: with <outboard/client.h> and liboutboard.so alone.
  * Exit 0, or 1 after a line that says what is wrong.
@@ -347,6 +348,9 @@ static const struct {
     { "probe", "large", case_large },
     { "probe", "mappings", case_mappings },
     { "probe", "threads", case_threads },
+    { "serial,bus=platform,path=unix:TMP/line", "serial_driver", case_serial_driver },
+    { "rtc", "rtc_driver", case_rtc_driver },
+    { "rtc", "rtc_migrates", case_rtc_migrates },
 };
 
 int main(int argc, char **argv)

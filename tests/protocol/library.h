@@ -43,4 +43,9 @@ void case_large(void);
 void case_mappings(void);
 void case_threads(void);
 
+/* library_platform.c */
+void case_serial_driver(void);
+void case_rtc_driver(void);
+void case_rtc_migrates(void);
+
 #endif

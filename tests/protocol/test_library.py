@@ -11,7 +11,8 @@ PROGRAM = BUILD / "tests/protocol/library"
 
 CASES = ["negotiation", "adopt", "busy", "nobody_there", "timeout", "server_gone", "info", "access",
          "posted", "pipelined", "write_multi", "reset", "migration", "interrupts", "vectors",
-         "dma_by_descriptor", "dma_by_messages", "process", "large", "mappings", "threads"]
+         "dma_by_descriptor", "dma_by_messages", "process", "large", "mappings", "threads",
+         "serial_driver", "rtc_driver", "rtc_migrates"]
 
 
 def devices():
@@ -21,9 +22,9 @@ def devices():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_library(serve, case):
-    device = devices()[case]
-    server = serve(str(PROBE) if device == "probe" else device)
+def test_library(serve, tmp_path, case):
+    device, *params = devices()[case].replace("TMP", str(tmp_path)).split(",")
+    server = serve(str(PROBE) if device == "probe" else device, *params)
     done = subprocess.run([PROGRAM, case, server.socket, str(server.pid)], capture_output=True,
                           text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr + server.log.read_text()

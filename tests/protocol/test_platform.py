@@ -155,7 +155,7 @@ def test_inspect(serve):
 
 
 def test_buses_in_the_capabilities():
-    for device, buses in ("serial", ["pci", "platform"]), ("edu", ["pci"]):
+    for device, buses in ("serial", ["pci", "platform"]), ("edu", ["pci"]), ("rtc", ["platform"]):
         done = subprocess.run([OUTBOARD, "serve", device, "--print-capabilities"],
                               capture_output=True, timeout=TIMEOUT, check=True)
         said = json.loads(done.stdout)

@@ -224,6 +224,104 @@ static void test_region(void **state)
     region_reply(&r, -EBADMSG); /* two lists of areas */
 }
 
+/* ---- Names ------------------------------------------------------------------------------- */
+
+struct names_reply {
+    struct vfio_region_info info;
+    struct vfio_user_region_info_cap_platform cap;
+    char names[40];
+};
+
+/* Names of these bytes; n: of the whole reply. */
+static void names_reply(const char *names, size_t names_size, const uint32_t sizes[3], size_t n,
+                        int expected)
+{
+    struct region_reply r = { .n = n };
+    struct names_reply reply = {
+        .info = { .argsz = sizeof reply,
+                  .flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_CAPS,
+                  .index = 5,
+                  .cap_offset = sizeof reply.info,
+                  .size = 8 },
+        .cap = { .header = { .id = VFIO_USER_REGION_INFO_CAP_PLATFORM, .version = 1 },
+                 .name_size = sizes[0],
+                 .compatible_size = sizes[1],
+                 .irq_names_size = sizes[2] },
+    };
+    assert_true(sizeof reply <= offsetof(struct region_reply, n) && names_size <= sizeof reply.names);
+    memcpy(reply.names, names, names_size);
+    memcpy(&r, &reply, sizeof reply);
+    region_reply(&r, expected);
+}
+
+static void script_names(struct fake *f)
+{
+    static const struct names_reply reply = {
+        .info = { .argsz = sizeof reply,
+                  .flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_CAPS,
+                  .cap_offset = sizeof reply.info,
+                  .size = 8 },
+        .cap = { .header = { .id = VFIO_USER_REGION_INFO_CAP_PLATFORM, .version = 1 },
+                 .name_size = 2,
+                 .compatible_size = 8,
+                 .irq_names_size = 6 },
+        .names = "n\0one\0two\0up\0in",
+    };
+    const struct vfio_user_device_info info = { 16, VFIO_DEVICE_FLAGS_PLATFORM, 1, 1 };
+
+    FAKE_CHECK(f, fake_version(f, NULL));
+    while (fake_take(f))
+        if (f->m.h.command == VFIO_USER_DEVICE_GET_INFO)
+            fake_reply(f, &info, sizeof info, NULL, 0);
+        else
+            fake_reply(f, &reply, sizeof reply, NULL, 0);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    struct ob_region *r;
+    uint32_t irq = 9;
+    unsigned nth = 9;
+    struct ob_client *c = start(script_names, NULL);
+
+    assert_int_equal(ob_client_region(c, 0, &r), 0);
+    assert_string_equal(r->name, "n");
+    assert_int_equal(r->compatible.count, 2);
+    assert_string_equal(ob_strings_get(&r->compatible, 1), "two");
+    assert_null(ob_strings_get(&r->compatible, 2));
+    assert_true(ob_strings_has(&r->compatible, "two", &nth) && nth == 1);
+    assert_false(ob_strings_has(&r->compatible, "up", &nth));
+    assert_int_equal(r->irq_names.count, 2);
+    ob_region_free(r);
+    assert_int_equal(ob_client_find_region(c, "n", &r), 0);
+    ob_region_free(r);
+    assert_int_equal(ob_client_find_region(c, "one", &r), -ENOENT);
+    assert_int_equal(ob_client_find_irq(c, "up", &irq), 0);
+    assert_int_equal(irq, 0);
+    assert_int_equal(ob_client_find_irq(c, "in", &irq), -ENOENT); /* there is but one interrupt */
+    fake_stop(&fake, c);
+
+    const size_t n = sizeof(struct names_reply);
+    const uint32_t good[3] = { 2, 8, 6 };
+    names_reply("n\0one\0two\0up\0in", 17, good, n, 0);
+    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 0, 2, 0 }, n, 0);
+    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 2, 0, 6 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 1, 8, 6 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 6, 4, 6 }, n, -EBADMSG); /* two names */
+    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 2, 7, 6 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 2, 8, 41 - 10 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 2, 8, UINT32_MAX }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ UINT32_MAX, 8, 6 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 17, good, n - 40 + 15, -EBADMSG); /* cut off */
+    names_reply("n\0one\0two\0up\0in", 17, good, n - 41, -EBADMSG);
+    names_reply("\0\0one\0two\0up\0in", 17, good, n, -EBADMSG);
+    names_reply("n\0\0ne\0two\0up\0in", 17, good, n, -EBADMSG);
+    names_reply("n\0o\033e\0two\0up\0in", 17, good, n, -EBADMSG);
+    names_reply("n\0one\0two\0u \0in", 17, good, n, -EBADMSG);
+    names_reply("\377\0one\0two\0up\0in", 17, good, n, -EBADMSG);
+}
+
 /* More descriptors than a message may have, in one reply to a command that has none. */
 static void test_descriptors(void **state)
 {
@@ -305,6 +403,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ordinary),
         cmocka_unit_test(test_region),
+        cmocka_unit_test(test_names),
         cmocka_unit_test(test_descriptors),
         cmocka_unit_test(test_map),
     };

@@ -26,6 +26,20 @@ static const struct ob_area odd[] = { { 0, 100 } }, far[] = { { 0x1000, 0x1000 }
                             half[] = { { 0, 0x1000 } };
 static struct ob_area many[65];
 static struct ob_typed_region typed;
+static const char *const compatible[] = { "a,b", "c", NULL };
+static const char *const empty_list[] = { NULL };
+static const char *const no_name[] = { "a", "", NULL };
+static const char *const a_space[] = { "a b", NULL };
+static const char *const too_long[] = { "0123456789abcdef0123456789abcdef", NULL };
+static const char *too_many[18];
+static const struct ob_platform_region regions[] = { { .name = "a", .size = 1 },
+                                                     { .name = "b", .size = 1u << 20 } };
+static struct ob_platform_region other_regions[17];
+static struct ob_platform_irq irqs[17];
+static const struct ob_platform good = {
+    .compatible = compatible, .regions = regions, .regions_count = 2, .irqs = irqs, .irqs_count = 1,
+};
+static const struct ob_option bus[] = { { "bus", "V", "one too many", NULL, 0 }, { 0 } };
 static const struct ob_field outside[] = { { "a", OB_FIELD_INT, 61, 4, 1, 0, NULL }, OB_END };
 static const struct ob_field wraps[] = { { "a", OB_FIELD_INT, 4, 8, 0x20000000, 0, NULL }, OB_END };
 static const struct ob_field nameless[] = { { NULL, OB_FIELD_INT, 0, 4, 1, 0, NULL }, OB_END };
@@ -41,6 +55,12 @@ static const struct ob_vendor_capability large_vendor[] = { { "", 241 } };
 
 #define TYPED(...) typed.region = (struct ob_bar){ __VA_ARGS__ }; \
     plugin.regions = &typed; plugin.regions_count = 1
+
+#define PLATFORM(change) plugin.platform = good; plugin.platform.change; irqs[0].name = "irq"
+#define REGION(...)                                                       \
+    other_regions[0] = (struct ob_platform_region){ __VA_ARGS__ };        \
+    other_regions[1] = regions[1];                                        \
+    PLATFORM(regions = other_regions)
 
 /* Spoils the declaration in one way; what the complaint is about, NULL: there are no more ways. */
 static const char *spoil(int way)
@@ -100,6 +120,25 @@ static const char *spoil(int way)
     case 49: TYPED(.size = UINT64_MAX); return "typed region 0";
     case 50: TYPED(.size = 16, .kind = OB_BAR_IO); return "typed region 0";
     case 51: TYPED(.size = 0x800, .areas = half, .areas_count = 1); return "typed region 0";
+    case 52: PLATFORM(compatible = empty_list); return "compatible";
+    case 53: PLATFORM(compatible = no_name); return "compatible";
+    case 54: PLATFORM(compatible = a_space); return "compatible: \"a b\"";
+    case 55: PLATFORM(compatible = too_long); return "compatible";
+    case 56: PLATFORM(compatible = too_many); return "compatible";
+    case 57: PLATFORM(regions_count = 0); return "1 to 16 regions";
+    case 58: PLATFORM(regions_count = 17); return "1 to 16 regions";
+    case 59: PLATFORM(irqs_count = 17); return "up to 16 interrupts";
+    case 60: REGION(.size = 1); return "region 0: a name";
+    case 61: REGION(.name = "b\t", .size = 1); return "region 0: a name";
+    case 62: REGION(.name = "b", .size = 1); return "region b: there are two";
+    case 63: REGION(.name = "x"); return "region x: size";
+    case 64: REGION(.name = "x", .size = UINT64_MAX); return "region x: size";
+    case 65: REGION(.name = "x", .size = 0x2000, .areas = odd, .areas_count = 1); return "region x: area";
+    case 66: REGION(.name = "x", .size = 0x1800, .areas = far, .areas_count = 1); return "region x: area";
+    case 67: REGION(.name = "x", .size = 0x2000, .areas = twice, .areas_count = 3); return "region x: areas";
+    case 68: PLATFORM(irqs_count = 2); irqs[1].name = NULL; return "interrupt 1: a name";
+    case 69: PLATFORM(irqs_count = 2); irqs[1].name = "irq"; return "interrupt irq: there are two";
+    case 70: PLATFORM(irqs_count = 1); plugin.options = bus; return "option bus";
     default: return NULL;
     }
 }
@@ -113,6 +152,8 @@ static void test_bad_declarations(void **state)
 
     for (unsigned i = 0; i < 65; i++)
         many[i] = (struct ob_area){ i * 0x1000, 0x1000 };
+    for (unsigned i = 0; i < 17; i++)
+        too_many[i] = "a";
     for (int way = 0; begin(), (about = spoil(way)); way++) {
         memset(why, 0, sizeof why);
         if (declaration_check(&plugin, why, sizeof why) == 0)
@@ -130,6 +171,13 @@ static void test_good_declarations(void **state)
 
     begin();
     assert_int_equal(declaration_check(&plugin, why, sizeof why), 0);
+    plugin.platform = good;
+    irqs[0].name = "irq";
+    assert_int_equal(declaration_check(&plugin, why, sizeof why), 0);
+    memset(&plugin.pci, 0, sizeof plugin.pci);
+    plugin.options = bus; /* its own: there is nothing to choose */
+    assert_int_equal(declaration_check(&plugin, why, sizeof why), 0);
+    begin();
     plugin.timers = plugin.dmas = 64;
     plugin.irq.msi = 32;
     plugin.pci.class_code = 0xffffff;

@@ -63,7 +63,11 @@ static int test_write(struct ob_device *dev, uint64_t at, const void *buf, size_
     s->value[7]++;
     switch (at) {
     case INTX: ob_intx(dev, v); return 0;
-    case MESSAGE: ob_message(dev, (unsigned)v); return 0;
+    case MESSAGE:
+        ob_message(dev, (unsigned)v);
+        ob_irq(dev, 1, true); /* an edge, where it is no PCI device */
+        ob_irq(dev, 1, false);
+        return 0;
     case TIMER: ob_timer_set(dev, 0, ob_now(dev)); return 0;
     case DMA_READ_REG: return ob_dma_read(dev, 0, v, s->buffer, sizeof s->buffer);
     case DMA_WRITE_REG: return ob_dma_write(dev, 1, v, s->value, sizeof s->value);
@@ -113,6 +117,12 @@ static void test_reset(struct ob_device *dev, enum ob_reset kind)
 }
 
 static const struct ob_area area = { 0, 4096 };
+static const char *const compatible[] = { "test", NULL };
+static const struct ob_platform_region regions[] = {
+    { .name = "registers", .size = 4096, .read = test_read, .write = test_write },
+    { .name = "memory", .size = 8192, .areas = &area, .areas_count = 1 },
+};
+static const struct ob_platform_irq irqs[] = { { .name = "level" }, { .name = "edge", .edge = true } };
 static struct ob_plugin plugin = {
     .name = "test",
     .summary = "one register for each thing that a step can do",
@@ -120,6 +130,11 @@ static struct ob_plugin plugin = {
     .bar[0] = { .size = 4096, .read = test_read, .write = test_write },
     .bar[1] = { .size = 8192, .areas = &area, .areas_count = 1 },
     .irq = { .intx = true, .msi = 4 },
+    .platform = { .compatible = compatible,
+                  .regions = regions,
+                  .regions_count = 2,
+                  .irqs = irqs,
+                  .irqs_count = 2 },
     .state = { .size = sizeof(struct state), .version = 1 },
     .timers = 1,
     .dmas = 2,
@@ -212,6 +227,16 @@ static void do_write_multi_out(int s)
     say(s, say_header(VFIO_USER_REGION_WRITE_MULTI, sizeof m + sizeof w), &m, sizeof m, w,
                  sizeof w, NULL, 0);
 }
+static void do_line_events(int s)
+{
+    int fds[2] = { eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC) };
+    say_irqs(s, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_MASK, 0, 0, 1, NULL, 0, &fds[0], 1);
+    say_irqs(s, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_UNMASK, 0, 0, 1, NULL, 0, &fds[1], 1);
+    say_write(s, 0, INTX, 1, 8, false);
+    say_irqs(s, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK, 0, 0, 1, NULL, 0, NULL, 0);
+    for (int i = 0; i < 2; i++)
+        close(fds[i]);
+}
 static void do_intx(int s) { say_write(s, 0, INTX, 1, 8, false); }
 static void do_message(int s) { say_write(s, 0, MESSAGE, 1, 8, false); }
 static void do_timer(int s) { say_write(s, 0, TIMER, 1, 8, false); }
@@ -242,47 +267,56 @@ static void do_unserved(int s)
     say(s, say_header(VFIO_USER_MIG_DATA_READ, 8), "\10\0\0\0\0\0\0", 8, NULL, 0, NULL, 0);
 }
 
+/* What it begins with: a device that nobody has spoken to, or one with all set up, on either bus. */
+enum start { READY, FRESH, PLATFORM };
+static struct stand_in starts[3];
+
 struct scenario {
     const char *name;
     void (*send)(int sock);
-    bool fresh;     /* before the version message */
+    enum start start;
     int extra;      /* messages of the server's own that come besides the replies */
 };
 
 static const struct scenario scenarios[] = {
-    { "version", do_version, true, 0 },
-    { "map", do_map, false, 0 },
-    { "map without a file", do_map_no_fd, false, 0 },
-    { "map over another", do_map_twice, false, 0 },
-    { "unmap", do_unmap, false, 0 },
-    { "unmap nothing", do_unmap_nothing, false, 0 },
-    { "unmap all", do_unmap_all, false, 0 },
-    { "region info", do_region_info, false, 0 },
-    { "region info with a descriptor", do_region_info_fd, false, 0 },
-    { "interrupt info", do_irq_info, false, 0 },
-    { "set interrupts", do_set_irqs, false, 0 },
-    { "de-assign interrupts", do_deassign, false, 0 },
-    { "disable interrupts", do_disable, false, 0 },
-    { "mask and unmask", do_mask, false, 0 },
-    { "read", do_read, false, 0 },
-    { "read config space", do_read_config, false, 0 },
-    { "write", do_write, false, 0 },
-    { "posted writes", do_write_posted, false, 0 },
-    { "write that fails", do_write_bad, false, 0 },
-    { "write config space", do_write_config, false, 0 },
-    { "several writes", do_write_multi, false, 0 },
-    { "several backend writes", do_write_multi_out, false, 0 },
-    { "INTx", do_intx, false, 0 },
-    { "MSI", do_message, false, 0 },
-    { "timer", do_timer, false, 0 },
-    { "DMA read", do_dma_read, false, 0 },
-    { "DMA write", do_dma_write, false, 0 },
-    { "DMA by messages", do_dma_by_message, false, 1 },
-    { "backend write", do_out, false, 0 },
-    { "backend read", do_in, false, 0 },
-    { "reset", do_reset, false, 0 },
-    { "pipeline", do_pipeline, false, 0 },
-    { "unserved command", do_unserved, false, 0 },
+    { "version", do_version, FRESH, 0 },
+    { "map", do_map, READY, 0 },
+    { "map without a file", do_map_no_fd, READY, 0 },
+    { "map over another", do_map_twice, READY, 0 },
+    { "unmap", do_unmap, READY, 0 },
+    { "unmap nothing", do_unmap_nothing, READY, 0 },
+    { "unmap all", do_unmap_all, READY, 0 },
+    { "region info", do_region_info, READY, 0 },
+    { "region info with a descriptor", do_region_info_fd, READY, 0 },
+    { "interrupt info", do_irq_info, READY, 0 },
+    { "set interrupts", do_set_irqs, READY, 0 },
+    { "de-assign interrupts", do_deassign, READY, 0 },
+    { "disable interrupts", do_disable, READY, 0 },
+    { "mask and unmask", do_mask, READY, 0 },
+    { "read", do_read, READY, 0 },
+    { "read config space", do_read_config, READY, 0 },
+    { "write", do_write, READY, 0 },
+    { "posted writes", do_write_posted, READY, 0 },
+    { "write that fails", do_write_bad, READY, 0 },
+    { "write config space", do_write_config, READY, 0 },
+    { "several writes", do_write_multi, READY, 0 },
+    { "several backend writes", do_write_multi_out, READY, 0 },
+    { "INTx", do_intx, READY, 0 },
+    { "MSI", do_message, READY, 0 },
+    { "timer", do_timer, READY, 0 },
+    { "DMA read", do_dma_read, READY, 0 },
+    { "DMA write", do_dma_write, READY, 0 },
+    { "DMA by messages", do_dma_by_message, READY, 1 },
+    { "backend write", do_out, READY, 0 },
+    { "backend read", do_in, READY, 0 },
+    { "reset", do_reset, READY, 0 },
+    { "pipeline", do_pipeline, READY, 0 },
+    { "unserved command", do_unserved, READY, 0 },
+    { "platform: region info", do_region_info_fd, PLATFORM, 0 },
+    { "platform: a level, and its events", do_line_events, PLATFORM, 0 },
+    { "platform: an edge", do_message, PLATFORM, 0 },
+    { "platform: DMA read", do_dma_read, PLATFORM, 0 },
+    { "platform: reset", do_reset, PLATFORM, 0 },
 };
 
 /* ---- Running one ------------------------------------------------------------------------------------- */
@@ -292,7 +326,7 @@ struct outcome {
     size_t size;
     uint8_t *parts[SHARED_PARTS]; /* what the block's parts hold in the end */
     uint8_t guest[GUEST_SIZE];
-    uint64_t interrupts[5]; /* INTx, MSI 0-3 */
+    uint64_t interrupts[6]; /* INTx or line 0, MSI 0-3, line 1 */
     uint8_t backend[64];
     size_t backend_size;
 };
@@ -358,6 +392,7 @@ static void collect(struct stand_in *s, struct outcome *o)
     o->interrupts[0] = count_of(stand_in_fd(s, KEEP_IRQ | IRQ_INTX));
     for (uint32_t i = 0; i < 4; i++)
         o->interrupts[1 + i] = count_of(stand_in_fd(s, KEEP_IRQ | (IRQ_MSI + i)));
+    o->interrupts[5] = count_of(stand_in_fd(s, KEEP_IRQ | 1));
     ssize_t n = recv(backend[1], o->backend, sizeof o->backend, MSG_DONTWAIT);
     o->backend_size = n > 0 ? (size_t)n : 0;
 }
@@ -367,8 +402,6 @@ static void forget(struct outcome *o)
     for (int i = 0; i < SHARED_PARTS; i++)
         free(o->parts[i]);
 }
-
-static struct stand_in fresh, ready;
 
 /* Runs a scenario; the first worker dies at point `at`. Returns the points of a worker that lived. */
 static long run(const struct scenario *c, long at, size_t expected, struct outcome *o)
@@ -380,7 +413,7 @@ static long run(const struct scenario *c, long at, size_t expected, struct outco
     *o = (struct outcome){ .size = 0 };
     answered = false;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, backend), 0);
-    stand_in_copy(&s, c->fresh ? &fresh : &ready);
+    stand_in_copy(&s, &starts[c->start]);
     c->send(s.client);
     say_fence(s.client);
     stand_in_start(&s, at);
@@ -414,7 +447,7 @@ static size_t measure(const struct scenario *c)
 
     answered = false;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, backend), 0);
-    stand_in_copy(&s, c->fresh ? &fresh : &ready);
+    stand_in_copy(&s, &starts[c->start]);
     c->send(s.client);
     say_fence(s.client);
     stand_in_start(&s, 0);
@@ -447,7 +480,7 @@ static void compare(const struct outcome *o, const struct outcome *expected,
     if (o->backend_size != expected->backend_size ||
         memcmp(o->backend, expected->backend, o->backend_size) != 0)
         wrong = "backend";
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         if (o->interrupts[i] < expected->interrupts[i] ||
             o->interrupts[i] > expected->interrupts[i] + 1)
             wrong = "interrupts";
@@ -464,7 +497,7 @@ static void every_point(void **state)
     const struct scenario *c = *state;
     struct outcome expected, o;
     struct block_header *h = mmap(NULL, 4096, PROT_READ, MAP_SHARED,
-                                  stand_in_fd(&ready, STAND_IN_BLOCK), 0);
+                                  stand_in_fd(&starts[READY], STAND_IN_BLOCK), 0);
 
     size_t bytes = measure(c);
     long points = run(c, 0, bytes, &expected);
@@ -480,15 +513,17 @@ static void every_point(void **state)
 }
 
 /* A device with a client that has set up everything. */
-static void make_ready(struct stand_in *s)
+static void make_ready(struct stand_in *s, bool platform)
 {
+    static const struct option_value bus = { "bus", "platform" };
+
     uint8_t buf[4096];
     size_t have = 0, at = 0;
     int fds[4], memory = new_memory();
     struct vfio_user_header h;
     bool alive;
 
-    stand_in_new(s, &plugin, NULL, 0);
+    stand_in_new(s, &plugin, &bus, platform ? 1 : 0);
     stand_in_start(s, 0);
     for (int i = 0; i < 4; i++)
         fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -496,8 +531,9 @@ static void make_ready(struct stand_in *s)
     say_map(s->client, MAPPED, GUEST_SIZE, memory);
     say_map(s->client, UNMAPPED, 0x1000, -1);
     say_irqs(s->client, TRIGGER, 0, 0, 1, NULL, 0, fds, 1);
-    say_irqs(s->client, TRIGGER, 1, 0, 3, NULL, 0, fds + 1, 3);
-    say_write(s->client, 7, PCI_COMMAND, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 2, false);
+    say_irqs(s->client, TRIGGER, 1, 0, platform ? 1 : 3, NULL, 0, fds + 1, platform ? 1 : 3);
+    if (!platform)
+        say_write(s->client, 7, PCI_COMMAND, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 2, false);
     say_fence(s->client);
     do {
         have = stand_in_run(s, buf, have, at + sizeof h, &alive, NULL);
@@ -516,18 +552,19 @@ static void make_ready(struct stand_in *s)
 static int setup(void **state)
 {
     (void)state;
-    stand_in_new(&fresh, &plugin, NULL, 0);
-    stand_in_start(&fresh, 0);
-    stand_in_stop(&fresh);
-    make_ready(&ready);
+    stand_in_new(&starts[FRESH], &plugin, NULL, 0);
+    stand_in_start(&starts[FRESH], 0);
+    stand_in_stop(&starts[FRESH]);
+    make_ready(&starts[READY], false);
+    make_ready(&starts[PLATFORM], true);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    stand_in_free(&fresh);
-    stand_in_free(&ready);
+    for (int i = 0; i < 3; i++)
+        stand_in_free(&starts[i]);
     return 0;
 }
 
