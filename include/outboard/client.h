@@ -36,7 +36,8 @@
  * THE SERVER'S COMMANDS. A server reads and writes memory that was given to it without a
  * descriptor by messages (VFIO_USER_DMA_READ and _WRITE). Whichever thread reads the socket
  * answers them. A program that waits for something else, an interrupt for instance, must wait for
- * ob_client_fd() to be readable as well, and then call ob_client_process().
+ * ob_client_fd() to be readable as well, and then call ob_client_process(). For a program that gives
+ * much memory in this way there is a twin socket, see ob_client_set_twin().
  *
  * TIME. Every call that talks to the server ends after the timeout (ob_client_set_timeout()), or
  * up to an eighth later; calls that need several messages start it anew for each.
@@ -68,6 +69,7 @@ struct ob_capabilities {
     uint32_t max_dma_maps;
     uint64_t pgsizes;            /* of DMA maps, or'ed together */
     bool write_multiple;         /* VFIO_USER_REGION_WRITE_MULTI */
+    bool twin_socket;            /* the server's commands have a socket of their own */
 };
 
 /* A client that is not connected. NULL with errno ENOMEM. */
@@ -89,6 +91,25 @@ int ob_client_set_spin(struct ob_client *c, unsigned us);
 /* What we tell the server that we take, before connecting: 1 to 16 and 1 to 65536, which are 16 and
  * 65536 if this is never called. -EINVAL, -EISCONN. */
 int ob_client_set_limits(struct ob_client *c, uint32_t max_msg_fds, uint32_t max_data_xfer_size);
+
+/*
+ * Offers the server a twin socket (section "VFIO_USER_VERSION"): one for its commands alone, on which
+ * several may be under way. Before connecting; if never called, none is offered, since all that a
+ * device does to memory that has a descriptor goes without commands, and every thread that waits for a
+ * reply has to watch one socket more. The server may decline: ob_client_twin_fd() tells. -EISCONN.
+ *
+ * Any thread that waits for a reply answers the commands as well. Better is a thread of its own in
+ * ob_client_serve(), which returns when the connection has ended, with its error: -ENOTCONN after
+ * ob_client_disconnect(). -ENOTSUP: there is no twin socket; -EBUSY: another thread is in it. Without
+ * such a thread, a program that waits for something else waits for ob_client_twin_fd() to be readable as
+ * well, and then calls ob_client_process(). (-ENOTCONN, -ENOTSUP.)
+ */
+int ob_client_set_twin(struct ob_client *c, bool on);
+int ob_client_twin_fd(struct ob_client *c);
+int ob_client_serve(struct ob_client *c);
+
+/* Ends the connection: calls under way and later ones return -ENOTCONN. At any time, from any thread. */
+void ob_client_disconnect(struct ob_client *c);
 
 /*
  * Connects to the UNIX socket of a server, or takes over a socket that is connected already, and

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -55,6 +56,8 @@ int client_fail(struct ob_client *c, int error, const char *format, ...)
     c->failed = error;
     /* Tells the server, and wakes who reads; who waits for a reply is woken by the one before. */
     shutdown(c->fd, SHUT_RDWR);
+    if (c->twin_fd >= 0)
+        shutdown(c->twin_fd, SHUT_RDWR);
     pthread_cond_broadcast(&c->sent);
     pthread_cond_broadcast(&c->slot_freed);
     return error;
@@ -158,12 +161,13 @@ struct ob_client *ob_client_new(void)
     }
     c->in = in;
     c->out = out;
-    c->fd = -1;
+    c->fd = c->twin_fd = -1;
     atomic_init(&c->timeout_ms, TIMEOUT_MS);
     wire_capabilities_ours(&c->ours);
     pthread_mutex_init(&c->lock, NULL);
     init_condition(&c->sent);
     init_condition(&c->slot_freed);
+    init_condition(&c->twin_idle);
     for (unsigned i = CLIENT_SLOTS; i-- > 0;) {
         struct ob_request *rq = &c->slots[i];
         rq->client = c;
@@ -181,15 +185,20 @@ void ob_client_free(struct ob_client *c)
         return;
     if (c->fd >= 0)
         close(c->fd);
+    if (c->twin_fd >= 0)
+        close(c->twin_fd);
     wire_fds_close(&c->in_fds);
     client_dma_clear(c);
     for (unsigned i = 0; i < CLIENT_SLOTS; i++)
         pthread_cond_destroy(&c->slots[i].changed);
     pthread_cond_destroy(&c->slot_freed);
+    pthread_cond_destroy(&c->twin_idle);
     pthread_cond_destroy(&c->sent);
     pthread_mutex_destroy(&c->lock);
     free(c->in);
     free(c->out);
+    free(c->twin_in);
+    free(c->twin_out);
     free(c);
 }
 
@@ -204,11 +213,39 @@ static int refuse_server(struct ob_client *c, int error, const char *why)
     return error;
 }
 
+/* The socket that the server's reply names, out of the descriptors that came with it. NULL, or what is
+ * wrong. */
+static const char *take_twin(struct ob_client *c, const struct wire_capabilities *theirs,
+                             struct wire_fds *fds)
+{
+    struct stat st;
+
+    if (!theirs->twin_socket)
+        return fds->count ? "descriptors came with it that belong to nothing" : NULL;
+    if (!c->want_twin)
+        return "the server wants a twin socket, which was not offered";
+    if (theirs->twin_socket_fd_index < 0 || (unsigned)theirs->twin_socket_fd_index >= fds->count)
+        return "the server has a twin socket, and does not send it";
+    int *fd = &fds->fd[theirs->twin_socket_fd_index];
+    if (fds->count != 1 || fstat(*fd, &st) < 0 || !S_ISSOCK(st.st_mode))
+        return "the server's twin socket is no socket";
+    uint8_t *in = malloc(WIRE_MAX_MESSAGE), *out = malloc(WIRE_MAX_DATA);
+    pthread_mutex_lock(&c->lock);
+    c->twin_in = in;
+    c->twin_out = out;
+    c->twin_fd = *fd;
+    pthread_mutex_unlock(&c->lock);
+    *fd = -1;
+    return in && out ? NULL : "no memory for a twin socket";
+}
+
 static int negotiate(struct ob_client *c)
 {
     char offer[512], reply[WIRE_MAX_VERSION];
     struct wire_capabilities theirs;
+    struct wire_fds fds = { .count = 0 };
 
+    c->ours.twin_socket = c->want_twin;
     int n = wire_capabilities_format(&c->ours, offer, sizeof offer);
     if (n < 0)
         return n;
@@ -220,6 +257,7 @@ static int negotiate(struct ob_client *c)
         .data_size = (size_t)n,
         .space = reply,
         .room = sizeof reply,
+        .reply_fds = c->want_twin ? &fds : NULL,
     };
     int ret = client_call(c, &call);
     if (ret < 0) {
@@ -231,12 +269,16 @@ static int negotiate(struct ob_client *c)
         return ret;
     }
     const struct vfio_user_version *v = &call.reply.version;
+    const char *wrong = NULL;
     if (v->major != VFIO_USER_MAJOR || v->minor > VFIO_USER_MINOR)
-        return refuse_server(c, -EPROTONOSUPPORT, "the server speaks another version");
-    if (call.got > sizeof reply || wire_capabilities_parse(reply, call.got, &theirs) < 0)
-        return refuse_server(c, -EPROTO, "the server's capabilities make no sense");
-    if (theirs.twin_socket)
-        return refuse_server(c, -EPROTO, "the server wants a twin socket, which was not offered");
+        ret = -EPROTONOSUPPORT, wrong = "the server speaks another version";
+    else if (call.got > sizeof reply || wire_capabilities_parse(reply, call.got, &theirs) < 0)
+        ret = -EPROTO, wrong = "the server's capabilities make no sense";
+    else if ((wrong = take_twin(c, &theirs, &fds)))
+        ret = -EPROTO;
+    wire_fds_close(&fds);
+    if (wrong)
+        return refuse_server(c, ret, wrong);
 
     pthread_mutex_lock(&c->lock);
     c->theirs = theirs;
@@ -330,6 +372,7 @@ static void publish(const struct wire_capabilities *w, uint16_t minor, struct ob
         .max_dma_maps = w->max_dma_maps,
         .pgsizes = w->pgsizes,
         .write_multiple = w->write_multiple,
+        .twin_socket = w->twin_socket,
     };
 }
 

@@ -12,6 +12,8 @@
  *            answers to the server's commands before giving it up, so the thread that reads never
  *            waits for the one that sends.
  *
+ * Where the server's commands have a socket of their own, that is a third one: see twin.c.
+ *
  * Who gives `reading` up wakes one thread that waits for a reply, if there is one; so does a waiting
  * thread that leaves while nobody reads.
  */
@@ -135,6 +137,16 @@ struct ob_client {
 
     void *dma; /* tree of struct dma_map */
     uint32_t dma_count;
+
+    /* The twin socket, see twin.c. */
+    bool want_twin;
+    int twin_fd;        /* -1: there is none */
+    bool twin_serving;  /* a thread is in ob_client_serve() */
+    bool twin_busy;     /* a thread handles what is there */
+    pthread_cond_t twin_idle;
+    uint8_t *twin_in;   /* WIRE_MAX_MESSAGE bytes, of which twin_have are there */
+    size_t twin_have;
+    uint8_t *twin_out;  /* WIRE_MAX_DATA bytes: data of a reply */
 };
 
 /*
@@ -193,6 +205,14 @@ void client_dispatch(struct ob_client *c);
 void client_stop_reading(struct ob_client *c);
 /* Takes in what has arrived, unless another thread reads. */
 void client_look(struct ob_client *c);
+
+/*
+ * twin.c, with the lock held, which is given up meanwhile. client_twin_fd: what a thread that waits
+ * for something else has to watch as well, -1: nothing, or another thread does. client_twin: handles
+ * what has arrived there, without waiting, unless another thread does.
+ */
+int client_twin_fd(const struct ob_client *c);
+void client_twin(struct ob_client *c);
 
 /* dma.c, with the lock held. */
 /* Carries out what a command of the server asks, or prepares it; false: no answer is due. */

@@ -139,8 +139,15 @@ static void keep_fds(struct ob_client *c, struct wire_fds *fds)
     c->in_fds_end = c->in_end;
 }
 
-/* Bytes, 0 at the end of the stream, -ETIMEDOUT or another error. */
-static ssize_t receive_until(struct ob_client *c, uint64_t deadline, struct wire_fds *fds)
+static bool readable(int fd)
+{
+    struct pollfd p = { .fd = fd, .events = POLLIN };
+    return fd >= 0 && poll(&p, 1, 0) > 0;
+}
+
+/* Bytes, 0 at the end of the stream, -ETIMEDOUT or another error; -EINPROGRESS: there is something on the
+ * twin socket (-1: nobody looks there). */
+static ssize_t receive_until(struct ob_client *c, uint64_t deadline, int twin, struct wire_fds *fds)
 {
     uint8_t *to = c->in + c->in_end;
     size_t room = WIRE_MAX_MESSAGE - c->in_end;
@@ -156,24 +163,39 @@ static ssize_t receive_until(struct ob_client *c, uint64_t deadline, struct wire
             got = wire_receive(c->fd, to, room, fds);
             if (got != -EAGAIN)
                 return got;
+            if (readable(twin))
+                return -EINPROGRESS;
         } while (client_now() < end);
-    } else if (deadline > now && deadline - now >= timeout - timeout / 8) {
+    } else if (twin < 0 && deadline > now && deadline - now >= timeout - timeout / 8) {
         /* The socket's own timeout fits, and saves a system call. */
         got = wire_receive(c->fd, to, room, fds);
         if (got != -EAGAIN)
             return got;
     }
     for (;;) {
-        struct pollfd p = { .fd = c->fd, .events = POLLIN };
-        poll(&p, 1, client_ms_until(deadline));
-        if (p.revents) {
+        struct pollfd p[] = { { .fd = c->fd, .events = POLLIN }, { .fd = twin, .events = POLLIN } };
+        poll(p, 2, client_ms_until(deadline));
+        if (p[0].revents) {
             got = wire_receive(c->fd, to, room, fds);
             if (got != -EAGAIN)
                 return got;
         }
+        if (p[1].revents)
+            return -EINPROGRESS;
         if (deadline == CLIENT_NO_WAIT || client_now() >= deadline)
             return -ETIMEDOUT;
     }
+}
+
+/* A thread that handles the twin socket's commands already is soon done, or lives from it. */
+#define TWIN_WAIT_NS 1000000u
+
+static void look_at_twin(struct ob_client *c)
+{
+    if (c->twin_busy)
+        client_wait(c, &c->twin_idle, client_now() + TWIN_WAIT_NS);
+    else
+        client_twin(c);
 }
 
 int client_receive(struct ob_client *c, uint64_t deadline)
@@ -190,9 +212,14 @@ int client_receive(struct ob_client *c, uint64_t deadline)
     if (c->failed)
         return c->failed;
 
+    int twin = client_twin_fd(c);
     pthread_mutex_unlock(&c->lock);
-    ssize_t got = receive_until(c, deadline, &fds);
+    ssize_t got = receive_until(c, deadline, twin, &fds);
     pthread_mutex_lock(&c->lock);
+    if (got == -EINPROGRESS)
+        look_at_twin(c);
+    if (got == -EINPROGRESS || c->failed)
+        return c->failed;
     if (got == -ETIMEDOUT)
         return -ETIMEDOUT;
     if (got == 0 || got == -ECONNRESET)
@@ -210,6 +237,7 @@ int client_receive(struct ob_client *c, uint64_t deadline)
 
 void client_look(struct ob_client *c)
 {
+    client_twin(c);
     if (c->reading)
         return;
     c->reading = true;

@@ -20,7 +20,7 @@ struct outgoing {
 
 /*
  * The socket is full: waits for room, and reads meanwhile, because the server may be waiting to
- * send. `reader`: the caller holds `reading`.
+ * send, or for an answer on the twin socket. `reader`: the caller holds `reading`.
  */
 static int wait_for_room(struct ob_client *c, uint64_t deadline, bool reader)
 {
@@ -33,17 +33,21 @@ static int wait_for_room(struct ob_client *c, uint64_t deadline, bool reader)
     bool look = (reader || borrowed) && !c->stalled;
     if (borrowed)
         c->reading = true;
+    int twin = client_twin_fd(c);
     pthread_mutex_unlock(&c->lock);
 
     /* Another reader may go away without telling us. */
     if (!look && deadline - now > RECHECK_NS)
         deadline = now + RECHECK_NS;
-    struct pollfd p = { .fd = c->fd, .events = (short)(look ? POLLOUT | POLLIN : POLLOUT) };
-    poll(&p, 1, client_ms_until(deadline));
+    struct pollfd p[] = { { .fd = c->fd, .events = (short)(look ? POLLOUT | POLLIN : POLLOUT) },
+                          { .fd = twin, .events = POLLIN } };
+    poll(p, 2, client_ms_until(deadline));
 
     pthread_mutex_lock(&c->lock);
-    if (look && (p.revents & POLLIN))
+    if (look && (p[0].revents & POLLIN))
         client_receive(c, CLIENT_NO_WAIT);
+    if (p[1].revents)
+        client_twin(c);
     if (borrowed)
         client_stop_reading(c);
     int ret = c->failed;

@@ -69,6 +69,15 @@ ssize_t wire_receive(int sock, void *buf, size_t n, struct wire_fds *fds)
     return receive(sock, buf, n, fds, 0);
 }
 
+ssize_t wire_receive_bytes(int sock, void *buf, size_t n, bool wait)
+{
+    ssize_t got;
+    do
+        got = recv(sock, buf, n, wait ? 0 : MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : got;
+}
+
 ssize_t wire_take(int sock, size_t n)
 {
     char scrap[4096];
@@ -129,6 +138,17 @@ ssize_t wire_send(int sock, const struct iovec *iov, int n, const int *fds, unsi
     }
     do
         sent = sendmsg(sock, &msg, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : sent;
+}
+
+ssize_t wire_send_now(int sock, const struct iovec *iov, int n)
+{
+    struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n };
+    ssize_t sent;
+
+    do
+        sent = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     return sent < 0 ? -errno : sent;
 }

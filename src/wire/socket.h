@@ -30,6 +30,10 @@ void wire_fds_close(struct wire_fds *fds);
 ssize_t wire_look(int sock, void *buf, size_t n, struct wire_fds *fds);
 ssize_t wire_receive(int sock, void *buf, size_t n, struct wire_fds *fds);
 
+/* Bytes alone, on a socket that carries no descriptors (those that come are dropped): with `wait`, as the
+ * socket is set; without, never. Returns as above. */
+ssize_t wire_receive_bytes(int sock, void *buf, size_t n, bool wait);
+
 /* Take n bytes that a look has shown, with their descriptors, and drop them. Bytes or -errno. */
 ssize_t wire_take(int sock, size_t n);
 
@@ -42,8 +46,10 @@ void wire_drain(int sock);
 int wire_peek_offset(int sock, int *offset);
 int wire_set_peek_offset(int sock, int offset);
 
-/* Send at least one byte of the iovec; the descriptors go with the first. Bytes or -errno. */
+/* Send at least one byte of the iovec; the descriptors go with the first. Bytes or -errno. wire_send_now
+ * never waits. */
 ssize_t wire_send(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds);
+ssize_t wire_send_now(int sock, const struct iovec *iov, int n);
 
 /* Makes a listening socket. A stale socket file is replaced. 0, or -errno: -EADDRINUSE (somebody listens
  * there), -EEXIST (something that is no socket), -ENAMETOOLONG (does not fit a socket address), ... */

@@ -48,4 +48,10 @@ void case_serial_driver(void);
 void case_rtc_driver(void);
 void case_rtc_migrates(void);
 
+/* library_twin.c */
+void case_twin(void);
+void case_twin_process(void);
+void case_twin_serve(void);
+void case_twin_declined(void);
+
 #endif

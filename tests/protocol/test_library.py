@@ -11,7 +11,8 @@ PROGRAM = BUILD / "tests/protocol/library"
 
 CASES = ["negotiation", "adopt", "busy", "nobody_there", "timeout", "server_gone", "info", "access",
          "posted", "pipelined", "write_multi", "reset", "migration", "interrupts", "vectors",
-         "dma_by_descriptor", "dma_by_messages", "process", "large", "mappings", "threads",
+         "dma_by_descriptor", "dma_by_messages", "process", "twin", "twin_process",
+         "twin_serve", "twin_declined", "large", "mappings", "threads",
          "serial_driver", "rtc_driver", "rtc_migrates"]
 
 
