@@ -1,10 +1,12 @@
 /*
  * nvme.c - an NVMe disk measured by a driver in user space, against the same file without NVMe.
  *
- *     bench/nvme [--folder=DIR] [--seconds=S] [--rounds=N] [-- more words for "outboard serve nvme"]
+ *     nvme [-f FOLDER] [-s SECONDS] [-r ROUNDS] [-j JOB] [-t] [-i] [-- WORDS for "outboard serve nvme"]
  *
- * Worker and driver have a core each. Rounds of all kinds follow each other, and medians are printed,
- * as a table or (--json) for programs.
+ * Worker and driver have a core each. Rounds of all ways follow each other, so that noise meets all of
+ * them, and medians are printed, as JSON. -j: one job alone, from 1. -t: doorbells are registers, each
+ * of which traps. -i: uses the disk a little, prints the worker's number, and waits for the end of
+ * standard input, so that an idle worker can be looked at.
  */
 #include "../tests/nvme/driver.h"
 
@@ -23,7 +25,7 @@
 #define DISK (256ull << 20)
 #define MOST 128u
 
-static double seconds = 0.5;
+static double seconds = 0.2;
 static uint64_t seed = 88172645463325252u;
 
 static uint64_t random64(void)
@@ -54,17 +56,15 @@ static uint64_t next_offset(const struct job *j, uint64_t i)
 
 /* ---- The ways ------------------------------------------------------------------------------------ */
 
-static double by_syscall(const struct job *j, const char *file)
+static double by_syscall(const struct job *j, const char *file, uint8_t *const *buffers)
 {
-    void *buffer = aligned_alloc(4096, j->size);
     int fd = open(file, O_RDWR | O_CLOEXEC);
     double begin = now(), end;
     uint64_t n = 0;
 
-    memset(buffer, 1, j->size);
     do {
         for (unsigned k = 0; k < 32; k++, n++) {
-            struct iovec iov = { buffer, j->size };
+            struct iovec iov = { buffers[n % j->depth], j->size };
             off_t at = (off_t)next_offset(j, n);
             ssize_t got = j->write ? pwritev2(fd, &iov, 1, at, 0) : preadv2(fd, &iov, 1, at, 0);
             if (got != (ssize_t)j->size)
@@ -72,26 +72,23 @@ static double by_syscall(const struct job *j, const char *file)
         }
     } while ((end = now()) - begin < seconds);
     close(fd);
-    free(buffer);
     return (double)n / (end - begin);
 }
 
-static double by_ring(const struct job *j, const char *file)
+static double by_ring(const struct job *j, const char *file, uint8_t *const *buffers)
 {
     int fd = open(file, O_RDWR | O_CLOEXEC);
-    uint8_t *buffer = aligned_alloc(4096, (size_t)j->size * j->depth);
     struct io_uring ring;
     struct io_uring_cqe *cqe;
     uint64_t begun = 0, n = 0;
 
-    memset(buffer, 1, (size_t)j->size * j->depth);
     if (io_uring_queue_init(MOST, &ring, 0) < 0)
         exit((perror("io_uring"), 1));
     double begin = now(), end = begin;
     while (end - begin < seconds || n < begun) {
         while (begun - n < j->depth && end - begin < seconds) {
             struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
-            uint8_t *p = buffer + begun % j->depth * j->size;
+            uint8_t *p = buffers[begun % j->depth];
             if (j->write)
                 io_uring_prep_write(sqe, fd, p, j->size, next_offset(j, begun));
             else
@@ -107,7 +104,6 @@ static double by_ring(const struct job *j, const char *file)
     }
     io_uring_queue_exit(&ring);
     close(fd);
-    free(buffer);
     return (double)n / (end - begin);
 }
 
@@ -127,7 +123,6 @@ static void prepare(struct driver *d, const struct job *j, struct nvme_command *
 
 static double by_nvme(const struct job *j, struct driver *d, uint8_t *const *buffers)
 {
-    struct driver_queue *q = &d->queue[1];
     struct nvme_completion done;
     uint64_t begun = 0, n = 0;
     double begin = now(), end = begin;
@@ -157,7 +152,6 @@ static double by_nvme(const struct job *j, struct driver *d, uint8_t *const *buf
         if (!(n & 31) || !got)
             end = now();
     }
-    (void)q;
     return (double)n / (end - begin);
 }
 
@@ -167,7 +161,7 @@ static void on_core(int core)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(core, &set);
+    CPU_SET((size_t)core, &set);
     sched_setaffinity(0, sizeof set, &set);
 }
 
@@ -183,94 +177,147 @@ static double median(double *v, unsigned n)
     return v[n / 2];
 }
 
-/* ns of CPU that a process has had */
+/* ns of CPU that a process has had, all threads, also those that have ended */
 static double cpu_ns(pid_t pid)
 {
-    char path[64];
-    unsigned long long ns = 0;
-    snprintf(path, sizeof path, "/proc/%d/schedstat", pid);
-    FILE *f = fopen(path, "r");
-    if (f && fscanf(f, "%llu", &ns) != 1)
-        ns = 0;
-    if (f)
-        fclose(f);
-    return (double)ns;
+    clockid_t clock;
+    struct timespec t = { 0, 0 };
+
+    if (clock_getcpuclockid(pid, &clock) == 0)
+        clock_gettime(clock, &t);
+    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-int main(int argc, char **argv)
-{
-    static const struct job jobs[] = {
-        { "4 KiB random read, depth 1", false, false, 4096, 1 },
-        { "4 KiB random read, depth 32", false, false, 4096, 32 },
-        { "4 KiB random read, depth 128", false, false, 4096, 128 },
-        { "4 KiB random write, depth 1", true, false, 4096, 1 },
-        { "4 KiB random write, depth 32", true, false, 4096, 32 },
-        { "4 KiB random write, depth 128", true, false, 4096, 128 },
-        { "128 KiB sequential read, depth 8", false, true, 131072, 8 },
-        { "128 KiB sequential write, depth 8", true, true, 131072, 8 },
-    };
-    enum { JOBS = sizeof jobs / sizeof *jobs, WAYS = 4, MAX_ROUNDS = 31 };
-    static double rate[JOBS][WAYS][MAX_ROUNDS], cpu[JOBS][MAX_ROUNDS];
-    static uint8_t *buffers[MOST];
-    const char *folder = "/dev/shm";
-    unsigned rounds = 5, only = 0;
-    struct disk disk;
-    struct driver d;
-    int o;
+static const struct job jobs[] = {
+    { "4 KiB random read, depth 1", false, false, 4096, 1 },
+    { "4 KiB random read, depth 32", false, false, 4096, 32 },
+    { "4 KiB random read, depth 128", false, false, 4096, 128 },
+    { "4 KiB random write, depth 1", true, false, 4096, 1 },
+    { "4 KiB random write, depth 32", true, false, 4096, 32 },
+    { "4 KiB random write, depth 128", true, false, 4096, 128 },
+    { "128 KiB sequential read, depth 8", false, true, 131072, 8 },
+    { "128 KiB sequential write, depth 8", true, true, 131072, 8 },
+};
+enum { JOBS = sizeof jobs / sizeof *jobs, MAX_ROUNDS = 301, DRIVER_CORE = 0, WORKER_CORE = 1 };
 
-    while ((o = getopt(argc, argv, "f:s:r:j:")) != -1) {
-        switch (o) {
-        case 'f': folder = optarg; break;
-        case 's': seconds = atof(optarg); break;
-        case 'r': rounds = (unsigned)atoi(optarg) % MAX_ROUNDS; break;
-        case 'j': only = (unsigned)atoi(optarg); break;
-        default: return 2;
-        }
-    }
-    on_core(1);
-    disk_serve(&disk, folder, DISK, (const char *const *)argv + optind);
-    on_core(0);
-    char *fill = calloc(1, 1 << 20);
-    int fd = open(disk.file, O_RDWR);
+static void fill_disk(const char *file)
+{
+    uint8_t *bytes = malloc(1 << 20);
+    int fd = open(file, O_RDWR | O_CLOEXEC);
+
     for (uint64_t at = 0; at < DISK; at += 1 << 20)
-        if (pwrite(fd, memset(fill, (int)(at >> 20), 1 << 20), 1 << 20, (off_t)at) < 0)
-            return 1;
+        if (pwrite(fd, memset(bytes, (int)(at >> 20), 1 << 20), 1 << 20, (off_t)at) < 0)
+            exit((perror(file), 1));
     fsync(fd);
     close(fd);
+    free(bytes);
+}
 
-    driver_connect(&d, disk.socket, 512ull << 20);
-    driver_enable(&d, 64);
-    if (driver_queue(&d, 1, 1024, -1))
-        return 1;
-    if (!getenv("NO_SHADOW"))
-        driver_shadow(&d);
+static void set_up(struct driver *d, const struct disk *disk, bool shadow, uint8_t **buffers)
+{
+    driver_connect(d, disk->socket, 512ull << 20);
+    driver_enable(d, 64);
+    if (driver_queue(d, 1, 1024, -1))
+        exit(1);
+    if (shadow)
+        driver_shadow(d);
     for (unsigned i = 0; i < MOST; i++) {
         uint64_t address;
-        buffers[i] = driver_alloc(&d, (1 << 20) + 4096, 4096, &address);
+        buffers[i] = driver_alloc(d, (1 << 20) + 4096, 4096, &address);
         uint64_t *list = (uint64_t *)(void *)(buffers[i] + (1 << 20));
         for (unsigned k = 0; k < 255; k++)
             list[k] = address + (k + 1) * 4096ull;
     }
-    printf("%-36s %10s %10s %10s %7s %7s %9s\n", disk.folder, "preadv2", "io_uring", "nvme", "/preadv2",
-           "/uring", "ns CPU/IO");
-    for (unsigned k = 0; k < JOBS; k++) {
-        const struct job *j = &jobs[k];
-        if (only && k + 1 != only)
-            continue;
-        for (unsigned r = 0; r < rounds; r++) {
-            rate[k][0][r] = by_syscall(j, disk.file);
-            rate[k][1][r] = by_ring(j, disk.file);
-            double before = cpu_ns(disk.pid);
-            double begin = now();
-            rate[k][2][r] = by_nvme(j, &d, buffers);
-            cpu[k][r] = (cpu_ns(disk.pid) - before) / (rate[k][2][r] * (now() - begin));
-        }
-        double a = median(rate[k][0], rounds), b = median(rate[k][1], rounds),
-               c = median(rate[k][2], rounds);
-        printf("%-36s %10.0f %10.0f %10.0f %7.2f %7.2f %9.0f\n", j->name, a, b, c, c / a, c / b,
-               median(cpu[k], rounds));
+}
+
+enum { SYSCALL, RING, NVME, TO_SYSCALL, TO_RING, SYSCALL_CPU, NVME_CPU, TRAPS, FIGURES };
+static const char *const figures[] = { "preadv2", "io_uring", "nvme", "to_preadv2", "to_io_uring",
+                                       "preadv2_cpu_ns", "nvme_cpu_ns", "traps" };
+
+static void measure_round(const struct job *j, struct driver *d, const struct disk *disk,
+                          uint8_t *const *buffers, double *v)
+{
+    on_core(WORKER_CORE);
+    double cpu = cpu_ns(0), start = now();
+    v[SYSCALL] = by_syscall(j, disk->file, buffers);
+    v[SYSCALL_CPU] = (cpu_ns(0) - cpu) / (v[SYSCALL] * (now() - start));
+    v[RING] = by_ring(j, disk->file, buffers);
+    on_core(DRIVER_CORE);
+    uint64_t traps = d->traps;
+    cpu = cpu_ns(disk->pid);
+    start = now();
+    v[NVME] = by_nvme(j, d, buffers);
+    double count = v[NVME] * (now() - start);
+    v[NVME_CPU] = (cpu_ns(disk->pid) - cpu) / count;
+    v[TRAPS] = (double)(d->traps - traps) / count;
+    v[TO_SYSCALL] = v[NVME] / v[SYSCALL];
+    v[TO_RING] = v[NVME] / v[RING];
+}
+
+static void measure(const struct job *j, struct driver *d, const struct disk *disk,
+                    uint8_t *const *buffers, unsigned rounds)
+{
+    double all[FIGURES][MAX_ROUNDS], v[FIGURES];
+
+    for (unsigned r = 0; r < rounds; r++) {
+        measure_round(j, d, disk, buffers, v);
+        for (unsigned i = 0; i < FIGURES; i++)
+            all[i][r] = v[i];
     }
-    printf("traps %llu\n", (unsigned long long)d.traps);
+    printf("  {\"job\": \"%s\"", j->name);
+    for (unsigned i = 0; i < FIGURES; i++)
+        printf(", \"%s\": %.6g", figures[i], median(all[i], rounds));
+    printf("}");
+    fflush(stdout);
+}
+
+/* Memory that was ever used stays: so a look at the largest transfers too. */
+static void use_a_little(struct driver *d, uint8_t *const *buffers)
+{
+    seconds = 0.05;
+    for (unsigned k = 0; k < JOBS; k++)
+        by_nvme(&jobs[k], d, buffers);
+}
+
+int main(int argc, char **argv)
+{
+    static uint8_t *buffers[MOST];
+    const char *folder = "/dev/shm";
+    unsigned rounds = 7, only = 0;
+    bool shadow = true, idle = false;
+    struct disk disk;
+    struct driver d;
+    int o;
+
+    while ((o = getopt(argc, argv, "f:s:r:j:ti")) != -1) {
+        switch (o) {
+        case 'f': folder = optarg; break;
+        case 's': seconds = atof(optarg); break;
+        case 'r': rounds = (unsigned)atoi(optarg) % (MAX_ROUNDS + 1); break;
+        case 'j': only = (unsigned)atoi(optarg); break;
+        case 't': shadow = false; break;
+        case 'i': idle = true; break;
+        default: return 2;
+        }
+    }
+    on_core(WORKER_CORE);
+    disk_serve(&disk, folder, DISK, (const char *const *)argv + optind);
+    on_core(DRIVER_CORE);
+    fill_disk(disk.file);
+    set_up(&d, &disk, shadow, buffers);
+    if (idle) {
+        use_a_little(&d, buffers);
+        printf("%d\n", (int)disk.pid);
+        fflush(stdout);
+        while (getchar() != EOF)
+            ;
+    } else {
+        for (unsigned k = only ? only - 1 : 0; k < (only ? only : JOBS); k++) {
+            printf("%s\n", only || k == 0 ? "[" : ",");
+            measure(&jobs[k], &d, &disk, buffers, rounds);
+        }
+        printf("\n]\n");
+    }
     driver_disable(&d);
     driver_close(&d);
     disk_end(&disk);

@@ -172,7 +172,7 @@ void driver_connect(struct driver *d, const char *socket, uint64_t memory)
     }
     check(d, ret);
     check(d, ob_client_reset(d->client));
-    d->memory_fd = memfd_create("driver", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    d->memory_fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (d->memory_fd < 0 || ftruncate(d->memory_fd, (off_t)memory) < 0)
         die("memory", errno);
     d->memory = mmap(NULL, memory, PROT_READ | PROT_WRITE, MAP_SHARED, d->memory_fd, 0);
