@@ -7,6 +7,10 @@
  * index out of the driver's way, and when it has become quiet we put it right before the driver, look
  * once more, and sleep. A timer ends the looking, so that an end of polling is never missed.
  *
+ * How long we look without success is learnt from the sleeps: one that ended so soon that looking would
+ * have caught the command makes it longer, any other makes it shorter. So a guest that is always back in
+ * a moment pays no trap, and one that is not costs little in vain.
+ *
  * Drivers do not keep the admin queue's values in memory, though the specification has them there. So
  * that queue lives from its registers, and its index asks for a trap always.
  */
@@ -15,7 +19,9 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define POLL_NS 50000u /* how long without a new command until we sleep; up to twice as long */
+/* How long without a new command until we sleep; up to twice as long. */
+#define POLL_LEAST_NS 25000u
+#define POLL_MOST_NS 500000u
 
 static uint64_t doorbell_at(uint32_t q, bool cq)
 {
@@ -184,7 +190,36 @@ void doorbell_refresh_head(struct ob_device *dev, uint32_t cq)
         take_head(dev, cq, load(&values[2 * cq + 1]));
 }
 
+bool doorbell_head(struct ob_device *dev, uint32_t cq, uint32_t *head)
+{
+    const uint32_t *values = shadow(dev);
+
+    if (values)
+        *head = load(&values[2 * cq + 1]);
+    return values != NULL;
+}
+
 /* ---- Looking and sleeping --------------------------------------------------------------------------- */
+
+static void learn(struct private *p, uint64_t now)
+{
+    uint64_t slept = now - p->asleep_since;
+
+    if (slept + p->poll_ns < POLL_MOST_NS)
+        p->poll_ns *= 2;
+    else
+        p->poll_ns /= 2;
+    if (p->poll_ns < POLL_LEAST_NS)
+        p->poll_ns = POLL_LEAST_NS;
+    if (p->poll_ns > POLL_MOST_NS)
+        p->poll_ns = POLL_MOST_NS;
+}
+
+static void look_until(struct ob_device *dev, uint64_t end)
+{
+    ob_poll_until(dev, end);
+    ob_timer_set(dev, TIMER_POLL, end);
+}
 
 void doorbell_poll(struct ob_device *dev)
 {
@@ -194,10 +229,10 @@ void doorbell_poll(struct ob_device *dev)
     p->moved = true;
     if (p->polling)
         return;
+    uint64_t now = ob_now(dev);
+    learn(p, now);
     p->polling = true;
-    uint64_t end = ob_now(dev) + POLL_NS;
-    ob_poll_until(dev, end);
-    ob_timer_set(dev, TIMER_POLL, end);
+    look_until(dev, now + p->poll_ns);
     for (uint64_t left = s->live; left; left &= left - 1)
         keep_away(dev, (uint32_t)__builtin_ctzll(left) + 1);
 }
@@ -208,6 +243,7 @@ static void sleep_now(struct ob_device *dev)
     struct private *p = ob_private(dev);
 
     p->polling = p->moved = false;
+    p->asleep_since = ob_now(dev);
     ob_poll_until(dev, 0);
     if (!s->shadow || !is_running(s))
         return;
@@ -237,9 +273,8 @@ void doorbell_timer(struct ob_device *dev)
         sleep_now(dev);
         return;
     }
-    p->polling = false;
-    doorbell_poll(dev);
     p->moved = false;
+    look_until(dev, ob_now(dev) + p->poll_ns);
 }
 
 void doorbell_watch_heads(struct ob_device *dev)

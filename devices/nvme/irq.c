@@ -1,7 +1,15 @@
 /*
- * irq.c - interrupts: messages per completion queue, or the wire; and their coalescing (5.21.1.8).
+ * irq.c - interrupts: messages per completion queue, or the wire; and how several entries make one.
+ *
+ * A driver may ask for coalescing (5.21.1.8). If it does not, and has its heads in memory, we see how many
+ * entries wait at a time until it takes them. Who has many commands under way gets one message for half as
+ * many entries: it goes on with its commands meanwhile. Who has one gets its message at once. What is
+ * held is bounded by HELD_NS, and a queue where holding was in vain is left alone for a while.
  */
 #include "nvme.h"
+
+#define HELD_NS 100000u
+#define NOT_HELD 64u /* entries after a message that was held in vain */
 
 /* Several entries make one interrupt, unless the vector asked not to wait. The admin queue never does. */
 static bool coalesced(const struct nvme *s, const struct nvme_cq *cq)
@@ -12,16 +20,23 @@ static bool coalesced(const struct nvme *s, const struct nvme_cq *cq)
            !(s->features.vector_uncoalesced[cq->vector / 32] & 1u << cq->vector % 32);
 }
 
-static void raise(struct private *p, const struct nvme_cq *cq)
+static void raise(struct ob_device *dev, uint32_t q)
 {
-    p->vector[cq->vector] = 1;
+    const struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+
+    p->vector[s->cq[q].vector] = 1;
     p->vectors = true;
+    p->signalled[q] = s->cq[q].tail;
+    if (q)
+        p->held &= ~(1ull << (q - 1));
 }
 
 void irq_posted(struct ob_device *dev, struct nvme_cq *cq)
 {
-    const struct nvme *s = ob_state(dev);
+    struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
+    uint32_t q = (uint32_t)(cq - s->cq);
 
     if (!cq->interrupts)
         return;
@@ -31,9 +46,70 @@ void irq_posted(struct ob_device *dev, struct nvme_cq *cq)
             return;
         }
         cq->unsignalled = 0;
+        raise(dev, q);
+    } else if (q) {
+        p->posted |= 1ull << (q - 1);
+    } else {
+        raise(dev, 0);
     }
-    raise(p, cq);
 }
+
+/* ---- Holding ---------------------------------------------------------------------------------------- */
+
+static uint32_t distance(const struct nvme_cq *cq, uint32_t from, uint32_t to)
+{
+    return (to + cq->entries - from) % cq->entries;
+}
+
+/* Entries that the driver has not taken yet. 0: it does not say. */
+static uint32_t untaken(struct ob_device *dev, uint32_t q)
+{
+    const struct nvme *s = ob_state(dev);
+    uint32_t head;
+
+    if (!doorbell_head(dev, q, &head) || head >= s->cq[q].entries)
+        return 0;
+    return distance(&s->cq[q], head, s->cq[q].tail);
+}
+
+static bool hold(struct ob_device *dev, uint32_t q)
+{
+    const struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+    const struct nvme_cq *cq = &s->cq[q];
+    uint32_t n = untaken(dev, q);
+
+    if (ob_vectors(dev) == 0)
+        return false;
+    if (p->not_held[q]) {
+        p->not_held[q]--;
+        return false;
+    }
+    if (n > p->depth[q])
+        p->depth[q] = (uint16_t)n;
+    p->one_by_one = p->depth[q] <= 1;
+    if (distance(cq, p->signalled[q], cq->tail) >= p->depth[q] / 2u)
+        return false;
+    p->held |= 1ull << (q - 1);
+    ob_timer_set(dev, TIMER_HELD, ob_now(dev) + HELD_NS);
+    return true;
+}
+
+/* Nothing more came. */
+void irq_held(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    for (uint64_t left = p->held; left; left &= left - 1) {
+        uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
+        p->depth[q] = 0;
+        p->not_held[q] = NOT_HELD;
+        raise(dev, q);
+    }
+    irq_end(dev);
+}
+
+/* ---- The wire --------------------------------------------------------------------------------------- */
 
 static bool has_news(const struct nvme *s, uint32_t q)
 {
@@ -55,6 +131,8 @@ void irq_level(struct ob_device *dev)
     ob_intx(dev, level && !(s->intms & 1) && ob_vectors(dev) == 0);
 }
 
+/* ---- Both ------------------------------------------------------------------------------------------- */
+
 void irq_end(struct ob_device *dev)
 {
     const struct nvme *s = ob_state(dev);
@@ -70,6 +148,12 @@ void irq_end(struct ob_device *dev)
         doorbell_watch_heads(dev);
         irq_level(dev);
     }
+    for (uint64_t left = p->posted; left; left &= left - 1) {
+        uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
+        if (!hold(dev, q))
+            raise(dev, q);
+    }
+    p->posted = 0;
     if (!p->vectors)
         return;
     p->vectors = false;
@@ -91,7 +175,17 @@ void irq_timer(struct ob_device *dev)
         if (!s->cq[q].unsignalled)
             continue;
         SET(dev, s->cq[q].unsignalled, 0);
-        raise(p, &s->cq[q]);
+        raise(dev, q);
     }
+    irq_end(dev);
+}
+
+void irq_adopt(struct ob_device *dev)
+{
+    const struct nvme *s = ob_state(dev);
+
+    for (uint32_t q = 0; q < QUEUES; q++)
+        if (has_news(s, q))
+            raise(dev, q);
     irq_end(dev);
 }

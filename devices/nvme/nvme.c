@@ -162,6 +162,7 @@ static void timer(struct ob_device *dev, unsigned id)
     switch (id) {
     case TIMER_POLL: doorbell_timer(dev); break;
     case TIMER_COALESCE: irq_timer(dev); break;
+    case TIMER_HELD: irq_held(dev); break;
     case TIMER_SIZES: namespaces_timer(dev); break;
     }
 }

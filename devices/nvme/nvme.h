@@ -271,6 +271,12 @@ struct private {
     bool retry;        /* guest memory was busy: start again when it is not */
     uint16_t resume;   /* the queue at which the next round begins */
 
+    uint64_t posted; /* I/O completion queues that got entries in this step: bit id - 1 */
+    uint64_t held;   /* those whose message waits for more entries */
+    uint16_t depth[QUEUES];     /* entries at a time that the driver had not taken; learnt */
+    uint16_t not_held[QUEUES];  /* no message is held for so many entries */
+    bool one_by_one;            /* the driver waits for each command, it seems */
+    uint16_t signalled[QUEUES]; /* the tail when the last message was raised */
     bool coalescing;        /* entries were posted without an interrupt... */
     bool coalesce_timer;    /* ...and this is set, to make up for it */
     uint8_t vector[QUEUES]; /* to be signalled at the end of this step */
@@ -280,7 +286,10 @@ struct private {
 
     /* Shadow doorbells. */
     bool polling;
+    uint32_t looks;
     bool moved; /* since the timer of the polling was set */
+    uint64_t poll_ns;      /* how long to look; learnt */
+    uint64_t asleep_since; /* CLOCK_MONOTONIC ns */
     uint32_t seen[QUEUES];    /* what the doorbell said when we last took it */
     uint16_t event_index[QUEUES];
 
@@ -289,7 +298,7 @@ struct private {
     bool written; /* since the sizes were last looked at */
 };
 
-enum { TIMER_POLL, TIMER_COALESCE, TIMER_SIZES, TIMERS };
+enum { TIMER_POLL, TIMER_COALESCE, TIMER_HELD, TIMER_SIZES, TIMERS };
 
 /* Touch and store. */
 #define SET(dev, lvalue, v)                            \
@@ -340,6 +349,8 @@ void doorbell_write(struct ob_device *dev, uint64_t at, uint32_t value);
 /* Takes the shadow doorbells' values over. */
 void doorbell_look(struct ob_device *dev);
 void doorbell_refresh_head(struct ob_device *dev, uint32_t cq); /* for a queue that seems full */
+/* What the driver says of its head in memory, unchecked. False: nothing. */
+bool doorbell_head(struct ob_device *dev, uint32_t cq, uint32_t *head);
 bool doorbell_moved(struct ob_device *dev); /* outside of steps */
 /* Doorbells go into memory from now on. A status. */
 uint16_t doorbell_configure(struct ob_device *dev, uint64_t doorbells, uint64_t events);
@@ -426,6 +437,8 @@ void irq_posted(struct ob_device *dev, struct nvme_cq *cq);
 void irq_end(struct ob_device *dev); /* of a step: raise what was gathered */
 void irq_level(struct ob_device *dev);
 void irq_timer(struct ob_device *dev);
+void irq_held(struct ob_device *dev); /* the other timer's */
+void irq_adopt(struct ob_device *dev); /* for a successor: what the driver may not have heard of */
 
 /* ---- admin.c and its like: a command in a slot is executed, and its slot becomes done or waits ---- */
 void admin_execute(struct ob_device *dev, uint32_t i);

@@ -324,7 +324,6 @@ static void adopt_queue(struct ob_device *dev, uint32_t cqid)
         if (cq_full(cq))
             cq->head = (uint16_t)(cq->head + 1u == cq->entries ? 0 : cq->head + 1);
         cq_advance(dev, cq);
-        irq_posted(dev, cq);
     }
 }
 
@@ -352,5 +351,5 @@ void queue_adopt(struct ob_device *dev)
             ring_push(slot->sq ? &p->start : &p->far, i);
     }
     far_adopt(dev);
-    irq_end(dev);
+    irq_adopt(dev);
 }

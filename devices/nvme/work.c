@@ -10,6 +10,8 @@
 #include <sched.h>
 #include <string.h>
 
+#define LOOKS 64u /* until the core is offered to others */
+
 void work_soon(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
@@ -25,8 +27,9 @@ bool work_pending(struct ob_device *dev)
 
     if (p->again || run_has_results(dev) || doorbell_moved(dev))
         return true;
-    /* The threads that io_uring or we have may need this very core. */
-    if (p->outstanding)
+    /* The threads that io_uring or we have may need this very core; and so may whoever brings the interrupt
+     * to a guest that waits for it. */
+    if (p->outstanding || (p->one_by_one && ++p->looks % LOOKS == 0))
         sched_yield();
     return false;
 }
@@ -77,7 +80,7 @@ void work_committed(struct ob_device *dev)
         slot_count_all(dev);
         doorbell_forget(dev);
         p->blocked = p->coalesce_timer = p->far_admin = false;
-        p->far_queues = 0;
+        p->far_queues = p->held = 0;
         memset(p->far_cq, 0, sizeof p->far_cq);
         p->epoch = s->epoch;
     }
