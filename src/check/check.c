@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 static const struct group *const groups[] = {
-    &check_header,
+    &check_header, &check_messages, &check_device, &check_regions, &check_access, &check_config,
+    &check_config_write, &check_multi, &check_io_fds, &check_irqs, &check_set_irqs, &check_dma,
+    &check_dma_fds, &check_feature, &check_logging, &check_migration, &check_reset, &check_limits,
+    &check_framing, &check_version, &check_session, &check_robust,
 };
 
 size_t check_entries(struct entry *entries, size_t space)
@@ -38,6 +41,9 @@ static void close_all(struct run *r)
         if (r->fds[i] >= 0)
             close(r->fds[i]);
     r->fd_count = 0;
+    for (unsigned i = 0; i < r->block_count; i++)
+        free(r->blocks[i]);
+    r->block_count = 0;
 }
 
 /* Where there will be no other connection, the session has to be left as it was found. */

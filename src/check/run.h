@@ -73,7 +73,7 @@ struct offer {
     uint64_t address, size;
     uint8_t *memory; /* NULL: none behind it, reads give zeroes */
 };
-enum { MOST_OFFERS = 16, MOST_PEERS = 72, MOST_FDS = 600 };
+enum { MOST_OFFERS = 16, MOST_PEERS = 72, MOST_FDS = 600, MOST_BLOCKS = 128 };
 
 struct run {
     const struct check_options *options;
@@ -86,6 +86,8 @@ struct run {
     unsigned peer_count;
     int fds[MOST_FDS];              /* that a check has opened */
     unsigned fd_count;
+    void *blocks[MOST_BLOCKS];      /* and memory */
+    unsigned block_count;
     struct offer offers[MOST_OFFERS];
     unsigned offer_count;
     unsigned dma_reads, dma_writes; /* that the server has asked for in this check */
@@ -158,7 +160,8 @@ enum outcome negotiate(struct run *r, struct peer *p, uint16_t minor, const char
 
 /* ---- Things that go with messages ---------------------------------------------------------------- */
 
-/* All are closed when the check ends. */
+/* All are closed, or freed, when the check ends. */
+void *zeroes(struct run *r, size_t n); /* memory */
 int an_eventfd(struct run *r);
 int a_memory_file(struct run *r, uint64_t size);
 void a_pipe(struct run *r, int fds[2]);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <sys/eventfd.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -34,6 +35,14 @@ struct peer *stranger(struct run *r)
 {
     peer_close(&r->client);
     return another(r);
+}
+
+void *zeroes(struct run *r, size_t n)
+{
+    void *block = r->block_count < MOST_BLOCKS ? calloc(1, n) : NULL;
+    if (!block)
+        skip(r, "no memory for %zu bytes here", n);
+    return r->blocks[r->block_count++] = block;
 }
 
 /* ---- Descriptors --------------------------------------------------------------------------------- */

@@ -73,8 +73,6 @@ static void seat_ready(struct watch *w, uint32_t events)
     }
     int size = wire_header(bytes, (size_t)n, sizeof bytes, &header);
     if (size < 0 || (size > 0 && (header.command != VFIO_USER_VERSION || wire_is_reply(&header)))) {
-        if (size < 0)
-            memset(&header, 0, sizeof header);
         refuse(seat, &header, EINVAL, "it does not begin with a version message");
     } else if (size == 0 || n < size) {
         /* The rest will wake us, if there can be any. */
