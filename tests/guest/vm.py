@@ -93,13 +93,14 @@ class VM:
                  Debian kernel has vfio's no-IOMMU mode
     console      the kernel's own; one of its serial ports can be that, and no more
     append, args more for the kernel's and for QEMU's command line
+    shared       False: QEMU keeps the guest's memory to itself, and devices reach it by messages alone
     firmware     QEMU arguments for a guest that its firmware boots from one of its disks: QEMU then
                  gets no kernel, and what concerns kernel and initramfs is for whoever made the disk
     """
 
     def __init__(self, folder, *, devices=(), spare_ports=0, memory="512M", cpus=1,
                  kernel="cloud", modules=(), files=None, init=INIT, iommu=False,
-                 console="ttyS0", append="", args=(), firmware=None, accel=None):
+                 console="ttyS0", append="", args=(), shared=True, firmware=None, accel=None):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.ports = [f"port{n}" for n in range(len(devices) + spare_ports)]
@@ -109,13 +110,15 @@ class VM:
         serial, serial_end = socket.socketpair()
         monitor, monitor_end = socket.socketpair()
         argv = [qemu(), "-no-user-config", "-nodefaults", "-display", "none",
-                "-machine", "q35,memory-backend=ram", "-accel", accel or accelerator(),
-                "-m", memory, "-object", f"memory-backend-memfd,id=ram,size={memory},share=on",
+                "-machine", "q35,memory-backend=ram" if shared else "q35",
+                "-accel", accel or accelerator(), "-m", memory,
                 "-smp", str(cpus),
                 "-chardev", f"socket,id=console,fd={serial_end.fileno()}",
                 "-device", "isa-serial,chardev=console",
                 "-chardev", f"socket,id=monitor,fd={monitor_end.fileno()}",
                 "-mon", "chardev=monitor,mode=control"]
+        if shared:
+            argv += ["-object", f"memory-backend-memfd,id=ram,size={memory},share=on"]
         if firmware is None:
             image = initramfs(folder / "initramfs.gz", kernel, modules, files, init)
             words = command_line(f"console={console}", "intel_iommu=on" if iommu else "", append)
