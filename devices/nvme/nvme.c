@@ -45,7 +45,7 @@ static int read_options(struct ob_device *dev)
     struct private *p = ob_private(dev);
     const char *lba = ob_option(dev, "lba");
     uint64_t queues;
-    bool direct;
+    bool direct, msix;
 
     if (strcmp(lba, "512") == 0)
         p->lba_shift = 9;
@@ -60,6 +60,10 @@ static int read_options(struct ob_device *dev)
         return bad(dev, "readonly", "on or off");
     if (ob_parse_bool(ob_option(dev, "direct"), &direct) < 0)
         return bad(dev, "direct", "on or off");
+    if (ob_parse_bool(ob_option(dev, "msix"), &msix) < 0)
+        return bad(dev, "msix", "on or off");
+    if (!msix)
+        ob_without_msix(dev);
     return read_serial(dev);
 }
 
@@ -184,6 +188,7 @@ static const struct ob_option options[] = {
     { "queues", "N", "pairs of I/O queues, 1 to 64", "64", 0 },
     { "direct", "on|off", "pass the page cache by (O_DIRECT)", "off", 0 },
     { "readonly", "on|off", "the guest may not write", "off", 0 },
+    { "msix", "on|off", "MSI-X; off leaves MSI, for a disk that QEMU shall be able to unplug", "on", 0 },
     { "engine", "auto|uring|threads", "what does I/O that may block", "auto", 0 },
     { NULL, NULL, NULL, NULL, 0 },
 };
@@ -239,6 +244,7 @@ static const struct ob_plugin nvme = {
                 .read = registers_read,
                 .write = registers_write },
     .irq = { .intx = true,
+             .msi = 32,
              .msix = { .count = QUEUES, .bar = 0, .table = MSIX_TABLE, .pba = MSIX_PBA } },
     .state = { .size = sizeof(struct nvme), .fields = fields, .version = 1, .touched = true },
     .private_size = sizeof(struct private),

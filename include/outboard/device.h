@@ -319,6 +319,9 @@ void ob_touch(struct ob_device *dev, void *p, size_t n);
 const char *ob_option(struct ob_device *dev, const char *key);
 const char *ob_option_nth(struct ob_device *dev, const char *key, unsigned nth);
 
+/* In open() alone: there is no MSI-X this time, whatever the declaration says. */
+void ob_without_msix(struct ob_device *dev);
+
 /* "64K", "1G", "4096"; "on", "off". 0, or -EINVAL with nothing stored. */
 int ob_parse_size(const char *text, uint64_t *size);
 int ob_parse_bool(const char *text, bool *value);

@@ -28,6 +28,11 @@ void *ob_private(struct ob_device *dev)
     return dev->private;
 }
 
+void ob_without_msix(struct ob_device *dev)
+{
+    dev->declared.irq.msix.count = 0;
+}
+
 void ob_touch(struct ob_device *dev, void *p, size_t n)
 {
     if (dev->plugin->state.touched)
@@ -80,9 +85,7 @@ static int allocate(struct ob_device *dev)
         ids_init(&dev->file_ids, WIRE_MAX_DMA_MAPS + 1) < 0)
         return -ENOMEM;
     dev->memory = memory_new(WIRE_MAX_DMA_MAPS, WIRE_MAX_DMA_MAPS + 1);
-    if (!dev->memory)
-        return -errno;
-    return dev->bus->describe(dev);
+    return dev->memory ? 0 : -errno;
 }
 
 static void power_on(struct ob_device *dev)
@@ -178,8 +181,8 @@ static int begin(struct ob_device *dev, int block_fd, const struct effect_counts
     if (dev->plugin->open && (ret = dev->plugin->open(dev)) < 0)
         return ret;
     dev->opened = true;
-    if ((ret = open_block(dev, block_fd)) == 0 && (ret = region_memory_open(dev, inherited)) == 0 &&
-        (ret = frame_open(dev)) == 0)
+    if ((ret = dev->bus->describe(dev)) == 0 && (ret = open_block(dev, block_fd)) == 0 &&
+        (ret = region_memory_open(dev, inherited)) == 0 && (ret = frame_open(dev)) == 0)
         ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
     if (ret == 0)
         ret = effect_start(&dev->block);
@@ -199,7 +202,8 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
     struct ob_device *dev = calloc(1, sizeof *dev);
     if (!dev)
         return NULL;
-    dev->plugin = plugin;
+    dev->declared = *plugin;
+    dev->plugin = &dev->declared;
     dev->options = options;
     dev->option_count = option_count;
     dev->epoll = epoll;

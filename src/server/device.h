@@ -88,7 +88,8 @@ struct line {
 struct bus;
 
 struct ob_device {
-    const struct ob_plugin *plugin;
+    const struct ob_plugin *plugin; /* a copy, so that this device may do without something */
+    struct ob_plugin declared;
     const struct bus *bus;
     char name[64]; /* for lines of log */
     void *private;

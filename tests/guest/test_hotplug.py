@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from nvme import FIO, MIB, disk, fio_command
+
 ADDRESS = "0000:01:00.0"
 
 
@@ -55,3 +57,52 @@ def test_twenty_times(serve, boot, guest_program, tmp_path, device, ids, use):
     if device == "serial":
         assert (tmp_path / "line").read_text() == "hello\n" * 20
     vm.poweroff()
+
+
+def resident(process):
+    """Bytes of memory that nobody shares with the process."""
+    rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) for line in rollup.splitlines() if "Private_" in line) * 1024
+
+
+def tasks_and_files(process):
+    folder = Path(f"/proc/{process.pid}")
+    return len(list((folder / "task").iterdir())), len(list((folder / "fd").iterdir()))
+
+
+def keep_busy(vm, name, command):
+    """Repeats a command in the guest until /tmp/stop is there; /tmp/NAME-failed if it fails."""
+    vm.check(f"(until [ -e /tmp/stop ]; do {command} || touch /tmp/{name}-failed; done) > /tmp/{name} 2>&1 &")
+
+
+@pytest.mark.parametrize("rounds, shared", [
+    (10, True), (10, False), pytest.param(100, True, marks=pytest.mark.slow)],
+    ids=["ten", "ten-by-messages", "hundred"])
+def test_disk_under_io(serve, boot, tmp_path, rounds, shared):
+    """A disk comes, is written to, and goes in the middle of that, next to one that stays. Neither the
+    disk's process nor QEMU is left with anything of it."""
+    image, other = disk(tmp_path, size=64 * MIB), disk(tmp_path, "other", 64 * MIB)
+    server, stays = serve("nvme", f"file={image}", "msix=off"), serve("nvme", f"file={other}")
+    vm = boot(devices=[stays], spare_ports=1, shared=shared, cpus=2, files=FIO)
+    keep_busy(vm, "stays", fio_command(rw="randwrite", bs="64k", size="4m", iodepth=4, verify="crc32c",
+                                       verify_fatal=1))
+    before, used = holdings(server), []
+    for n in range(rounds):
+        name = vm.plug(server)
+        vm.appears("/dev/nvme1n1")
+        assert holdings(server)[0] > before[0]
+        vm.check(f"echo round {n} > /tmp/round && dd if=/tmp/round of=/dev/nvme1n1 bs=512 conv=sync seek={n} "
+                 "oflag=direct; (while dd if=/dev/zero of=/dev/nvme1n1 bs=128k seek=8 count=100 oflag=direct; "
+                 "do :; done) > /dev/null 2>&1 &")
+        vm.unplug(name, timeout=60)
+        assert comes_back_to(before, server), f"{holdings(server)} and not {before}"
+        used.append((resident(server), *tasks_and_files(vm.process)))
+    vm.check("touch /tmp/stop; wait; cat /tmp/stays; ! [ -e /tmp/stays-failed ]", timeout=60)
+    vm.poweroff()
+    text = image.read_bytes()[:512 * rounds]
+    assert [text[at:at + 512].rstrip(b"\0\n").decode() for at in range(0, len(text), 512)] == [
+        f"round {n}" for n in range(rounds)]
+    # The first rounds fill caches; after that nothing may grow. (QEMU's own memory goes up and down.)
+    late = used[rounds // 3:]
+    assert late[-1][0] <= late[0][0] + (64 << 10)
+    assert all(row[1:] == late[0][1:] for row in late), late

@@ -246,8 +246,10 @@ class VM:
     def unplug(self, device, timeout=30):
         """Asks the guest to give a hot-plugged device up, and waits until it is gone.
 
-        Not for a device with MSI-X: QEMU 11.1 itself aborts on that (memory_region_del_subregion,
-        when it frees its copy of the pending bits). MSI and INTx are fine.
+        Not for a device with MSI-X: QEMU 11.1 itself aborts on that, whatever device and guest do. It
+        takes its own region for the pending bits out of the BAR's when it finalizes the device, and
+        at that time the BAR's is gone (vfio_user_msix_teardown, memory_region_del_subregion). MSI and
+        INTx are fine.
         """
         self.qmp("device_del", id=device)
         self.qmp.wait("DEVICE_DELETED", device=device, timeout=timeout)

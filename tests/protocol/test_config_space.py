@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from devices import Edu, Probe
-from raw import (BAR0, BAR5, CONFIG, DATA_EVENTFD, INTX, MSI, TRIGGER, Event)
+from raw import (BAR0, BAR5, CONFIG, DATA_EVENTFD, INTX, MSI, MSIX, TRIGGER, Event)
 
 PM, MSI_CAP, VENDOR, EXPRESS, MSIX_CAP = 0x01, 0x05, 0x09, 0x10, 0x11
 
@@ -225,3 +225,15 @@ def test_no_express_no_function_level_reset(edu, connect):
     for at in range(0x40, 256):
         c.write(CONFIG, at, b"\xff")
     assert c.get32(BAR0, Edu.LIVENESS) == 0xffffffff
+
+
+def test_a_disk_without_msix(serve, connect, tmp_path):
+    """For clients that cannot give a device with MSI-X back: MSI is left, and nothing of the table."""
+    (tmp_path / "disk").write_bytes(bytes(65536))
+    # A BAR's bytes where the table would be: with MSI-X its vectors are masked after a reset.
+    for option, capability, vectors, mask in ("on", True, 65, 1), ("off", False, 0, 0):
+        c = connect(serve("nvme", f"file={tmp_path}/disk", "readonly=on", f"msix={option}"))
+        assert (MSIX_CAP in dict(capabilities(c))) == capability
+        assert MSI_CAP in dict(capabilities(c))
+        assert (c.irq_info(MSIX)[1], c.irq_info(MSI)[1]) == (vectors, 32)
+        assert c.get32(BAR0, 0x2000 + 12) == mask
