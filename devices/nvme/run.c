@@ -95,6 +95,8 @@ static void submit(struct ob_device *dev, struct nvme_run *run)
     run->stage = RUN_BUSY;
     p->outstanding++;
     p->engine->kind->submit(p->engine, &run->request);
+    if (r->by_caller)
+        work_soon(dev); /* nothing else will tell that there is a result */
     if (r->by_caller && r->result > 0)
         ob_moved(dev, r->op == ENGINE_READ ? (uint64_t)r->result : 0,
                  r->op == ENGINE_WRITE ? (uint64_t)r->result : 0);

@@ -61,6 +61,8 @@ static struct world {
     int file[NAMES];
     int sock; /* the client's end */
     bool connected;
+    uint8_t in[2 * 65536]; /* received, not yet a message */
+    size_t have;
 } worlds[2], *w;
 
 static struct input in;
@@ -69,7 +71,7 @@ static size_t out_size;
 static bool stopped; /* threads cannot be had */
 static uint16_t cid;
 static uint32_t sq_tail[QUEUES]; /* as the driver counts */
-static bool replied;             /* to the last message that wants a reply */
+static uint16_t awaited;         /* number of the message whose reply is waited for, 0: it has come */
 
 static struct {
     unsigned after; /* so many reads of the device, 0: never */
@@ -147,7 +149,7 @@ static void send_all(void)
 static void say(uint16_t command, const void *fixed, size_t fixed_size, const void *data, size_t size,
                 uint32_t flags)
 {
-    struct vfio_user_header h = { .id = 1, .command = command, .flags = flags,
+    struct vfio_user_header h = { .id = awaited, .command = command, .flags = flags,
                                   .size = (uint32_t)(sizeof h + fixed_size + size) };
 
     if (h.size > sizeof out - out_size)
@@ -191,13 +193,13 @@ static void answer(const struct vfio_user_header *h, const uint8_t *body)
  * framing. */
 static bool hear(void)
 {
-    static uint8_t bytes[2 * 65536];
-    static size_t have;
+    uint8_t *bytes = w->in;
+    size_t have = w->have;
     struct vfio_user_header h;
     struct wire_fds fds;
     size_t at = 0;
 
-    ssize_t n = wire_receive(w->sock, bytes + have, sizeof bytes - have, &fds);
+    ssize_t n = wire_receive(w->sock, bytes + have, sizeof w->in - have, &fds);
     wire_fds_close(&fds);
     if (n <= 0) {
         REQUIRE(n == -EAGAIN);
@@ -208,13 +210,13 @@ static bool hear(void)
         REQUIRE(size > 0);
         if ((size_t)size > have - at)
             break;
-        if (wire_is_reply(&h))
-            replied = true;
-        else
+        if (wire_is_reply(&h) && h.id == awaited)
+            awaited = 0;
+        else if (!wire_is_reply(&h))
             answer(&h, bytes + at + sizeof h);
     }
     memmove(bytes, bytes + at, have - at);
-    have -= at;
+    w->have = have - at;
     return true;
 }
 
@@ -227,13 +229,20 @@ static void turns(unsigned n)
     }
 }
 
+/* The next message has a number of its own; all others have 0. */
+static void await(void)
+{
+    static uint16_t number;
+    awaited = ++number ? number : ++number;
+}
+
 /* A message whose reply may have to wait until I/O has ended: it does end. */
 static void say_and_wait(uint16_t command, const void *fixed, size_t n)
 {
-    replied = false;
+    await();
     say(command, fixed, n, NULL, 0, 0);
     send_all();
-    for (unsigned i = 0; !replied; i++) {
+    for (unsigned i = 0; awaited; i++) {
         REQUIRE(i < 3000);
         turns(1);
         if (i > 100)
@@ -245,13 +254,12 @@ static void map(struct part *p)
 {
     struct vfio_user_dma_map m = { .argsz = sizeof m, .flags = p->flags, .address = p->address,
                                    .size = p->size };
-    struct vfio_user_header h = { .id = 2, .command = VFIO_USER_DMA_MAP, .size = sizeof h + sizeof m };
-    struct iovec iov[] = { { &h, sizeof h }, { &m, sizeof m } };
-
     send_all();
-    replied = false;
+    await();
+    struct vfio_user_header h = { .id = awaited, .command = VFIO_USER_DMA_MAP, .size = sizeof h + sizeof m };
+    struct iovec iov[] = { { &h, sizeof h }, { &m, sizeof m } };
     REQUIRE(wire_send(w->sock, iov, 2, &p->fd, p->has_file) == (ssize_t)h.size);
-    for (unsigned i = 0; !replied; i++) {
+    for (unsigned i = 0; awaited; i++) {
         REQUIRE(i < 1000);
         turns(1);
     }
@@ -647,7 +655,7 @@ static void connect_client(void)
         map(&parts[i]);
     struct vfio_irq_set set = { .argsz = sizeof set, .index = 2, .count = 2,
         .flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER };
-    struct vfio_user_header h = { .id = 3, .command = VFIO_USER_DEVICE_SET_IRQS, .size = sizeof h + sizeof set };
+    struct vfio_user_header h = { .command = VFIO_USER_DEVICE_SET_IRQS, .size = sizeof h + sizeof set };
     struct iovec iov[] = { { &h, sizeof h }, { &set, sizeof set } };
     const int fds[] = { descriptor[FD_EVENT], descriptor[FD_EVENT_2] };
     REQUIRE(wire_send(w->sock, iov, 2, fds, 2) == (ssize_t)h.size);
