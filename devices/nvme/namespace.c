@@ -110,31 +110,31 @@ static int wrong(struct ob_device *dev, const char *path, int error)
     return error;
 }
 
-static int open_file(struct ob_device *dev, struct nvme_namespace *ns, const char *path, bool direct)
+static int open_file(struct ob_device *dev, uint32_t i, const char *path, bool direct)
 {
     struct private *p = ob_private(dev);
+    struct nvme_namespace *ns = &p->ns[i];
     char *real = realpath(path, NULL);
 
     ns->hash = hash(0xcbf29ce484222325u, real ? real : path);
     free(real);
     /* Not to wait for the other end of a pipe; later the flag would have a meaning for io_uring. */
     int flags = (p->readonly ? O_RDONLY : O_RDWR) | (direct ? O_DIRECT : 0);
-    ns->fd = open(path, flags | O_CLOEXEC | O_NONBLOCK);
+    int ret = ob_open(dev, "file", i, flags | O_NONBLOCK);
+    ns->fd = ret < 0 ? -1 : ret;
     if (ns->fd >= 0 && fcntl(ns->fd, F_SETFL, flags) < 0)
         return wrong(dev, path, -errno);
-    if (ns->fd < 0 && errno == EINVAL && direct) {
+    if (ret == -EINVAL && direct) {
         ob_error(dev, "%s: this file system has no direct I/O (direct=off)", path);
         return -EINVAL;
     }
-    if (ns->fd < 0 && (errno == EACCES || errno == EROFS) && !p->readonly) {
-        int error = -errno;
-        ob_error(dev, "%s: %s (readonly=on serves a file that cannot be written)", path,
-                 strerror(-error));
-        return error;
+    if ((ret == -EACCES || ret == -EROFS) && !p->readonly) {
+        ob_error(dev, "%s: %s (readonly=on serves a file that cannot be written)", path, strerror(-ret));
+        return ret;
     }
-    if (ns->fd < 0)
-        return wrong(dev, path, -errno);
-    int ret = file_size(ns->fd, &ns->bytes);
+    if (ret < 0)
+        return wrong(dev, path, ret);
+    ret = file_size(ns->fd, &ns->bytes);
     if (ret == 0 && ns->bytes == 0)
         ret = -ENODATA;
     if (ret == 0)
@@ -175,7 +175,7 @@ int namespaces_open(struct ob_device *dev)
         }
         p->ns[i].fd = -1;
         p->namespaces = i + 1;
-        int ret = open_file(dev, &p->ns[i], path, direct);
+        int ret = open_file(dev, i, path, direct);
         if (ret < 0)
             return ret;
     }

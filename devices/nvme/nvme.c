@@ -182,7 +182,7 @@ static void changed(struct ob_device *dev)
 
 static const struct ob_option options[] = {
     { "file", "PATH", "file or block device; each makes one more namespace", NULL,
-      OB_OPTION_REQUIRED | OB_OPTION_REPEAT },
+      OB_OPTION_REQUIRED | OB_OPTION_REPEAT | OB_OPTION_FILE },
     { "lba", "512|4096", "bytes of a block", "512", 0 },
     { "serial", "TEXT", "serial number, up to 20 characters (standard: from the file's name)", NULL, 0 },
     { "queues", "N", "pairs of I/O queues, 1 to 64", "64", 0 },

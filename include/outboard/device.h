@@ -51,6 +51,7 @@ struct ob_option {
 };
 #define OB_OPTION_REQUIRED 1u
 #define OB_OPTION_REPEAT 2u /* may be given more than once */
+#define OB_OPTION_FILE 4u   /* the path of a backend, to be opened by ob_open() */
 
 /* A part of a region that clients may map (page aligned, in bytes from the region's start). */
 struct ob_area {
@@ -321,6 +322,12 @@ const char *ob_option_nth(struct ob_device *dev, const char *key, unsigned nth);
 
 /* In open() alone: there is no MSI-X this time, whatever the declaration says. */
 void ob_without_msix(struct ob_device *dev);
+/*
+ * open(2) of the file that the nth value (from 0) of an OB_OPTION_FILE names. The descriptor is the
+ * device's, and its file description is new, also in a successor; which file it is was settled when the
+ * first process of the device began, whatever the path leads to now. A descriptor or a negative errno.
+ */
+int ob_open(struct ob_device *dev, const char *key, unsigned nth, int flags);
 
 /* "64K", "1G", "4096"; "on", "off". 0, or -EINVAL with nothing stored. */
 int ob_parse_size(const char *text, uint64_t *size);
@@ -437,6 +444,14 @@ void ob_unwatch(struct ob_device *dev, int fd);
  */
 ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n);
 ssize_t ob_write(struct ob_device *dev, int fd, const void *buf, size_t n);
+
+/*
+ * A backend's descriptor that cannot be opened again (a connection, the master of a pseudo-terminal) is
+ * kept for a successor under a number of the device's choice, below 4096. ob_kept() returns a duplicate
+ * of it, the caller's, or -ENOENT. A descriptor of -1 ends the keeping. 0 or a negative errno.
+ */
+int ob_keep(struct ob_device *dev, unsigned number, int fd);
+int ob_kept(struct ob_device *dev, unsigned number);
 
 /* Bytes that the device moved on its thread by other calls of the read(2) and write(2) families
  * (preadv2...), to be told right after each call: a successor tells by the process's counts what

@@ -3,8 +3,10 @@
  */
 #include "cli/cli.h"
 #include "cli/options.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -31,8 +33,20 @@ static void help(void)
            "outboard --version tells which outboard this is.\n");
 }
 
+/* Who starts us may have closed some of 0 to 2. What we open must not get their numbers. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
+    fill_standard_descriptors();
     if (argc < 2)
         return cli_usage(NULL, "which command?");
     const char *word = argv[1];

@@ -107,7 +107,8 @@ void cli_help(const struct cli_command *command)
     print_indented(command->usage, indent);
     printf("\n%s.\n\n", command->summary);
     for (const struct cli_option *o = command->options; o && o->name; o++)
-        print_option(o->name, o->value, o->help);
+        if (o->help)
+            print_option(o->name, o->value, o->help);
     print_option("help", NULL, "show this text");
     if (command->more)
         printf("\n%s", command->more);

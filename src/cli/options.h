@@ -15,7 +15,7 @@ enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 }; /* exit codes */
 struct cli_option {
     const char *name;  /* without the dashes */
     const char *value; /* what stands for the value in help text, or NULL: a flag without a value */
-    const char *help;  /* may have several lines, separated by \n */
+    const char *help;  /* may have several lines, separated by \n; NULL: not for people, not shown */
     int id;            /* > 0: what cli_next() returns for it */
 };
 

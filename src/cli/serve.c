@@ -3,6 +3,8 @@
  */
 #include "cli/cli.h"
 #include "cli/options.h"
+#include "cli/serve_door.h"
+#include "cli/serve_keeper.h"
 #include "server/bus.h"
 #include "server/log.h"
 #include "worker/plugins.h"
@@ -12,16 +14,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { SOCKET_PATH = 1, FD, READY_FD, PRINT_CAPABILITIES, LIST, VERBOSE };
+enum { SOCKET_PATH = 1, FD, READY_FD, NO_KEEPER, PRINT_CAPABILITIES, LIST, VERBOSE, KEEPER_FD, ROLE, ONE_CLIENT };
 
 static const struct cli_option options[] = {
     { "socket-path", "PATH", "listen here for a client; a stale socket is replaced", SOCKET_PATH },
     { "fd", "N", "use this descriptor: a listening UNIX socket, or a\nconnection of one client", FD },
     { "ready-fd", "N", "write a newline here when clients can connect", READY_FD },
+    { "no-keeper", NULL, "this process serves alone: with it the device dies", NO_KEEPER },
     { "print-capabilities", NULL, "describe the device as JSON, and exit", PRINT_CAPABILITIES },
     { "list", NULL, "list the built-in devices with their keys, and exit", LIST },
     { "verbose", NULL, "log more", VERBOSE },
+    /* What the keeper tells a worker. */
+    { "keeper-fd", "N", NULL, KEEPER_FD },
+    { "role", "ROLE", NULL, ROLE },
+    { "one-client", NULL, NULL, ONE_CLIENT },
     { NULL, NULL, NULL, 0 },
 };
 
@@ -39,6 +47,9 @@ struct request {
     struct option_value *values;
     unsigned value_count;
     struct worker_settings settings;
+    const char *socket_path;
+    int fd;
+    bool no_keeper;
     bool print_capabilities;
 };
 
@@ -158,6 +169,18 @@ static int get_fd(const char *name, const char *text, int *fd)
     return CLI_OK;
 }
 
+static int get_role(const char *text, enum worker_role *role)
+{
+    static const char *const names[] = { "serve", "drop", "failed" };
+
+    for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *role = (enum worker_role)i;
+            return CLI_OK;
+        }
+    return cli_usage("serve", "--role=%s: no such role", text);
+}
+
 static int parse(struct request *r, int argc, char **argv)
 {
     struct cli_args args;
@@ -167,9 +190,13 @@ static int parse(struct request *r, int argc, char **argv)
     while (status == CLI_OK && (word = cli_next(&args)) != CLI_END) {
         switch (word) {
         case CLI_OPERAND: status = add_operand(r, args.value); break;
-        case SOCKET_PATH: r->settings.socket_path = args.value; break;
-        case FD: status = get_fd("fd", args.value, &r->settings.fd); break;
+        case SOCKET_PATH: r->socket_path = args.value; break;
+        case FD: status = get_fd("fd", args.value, &r->fd); break;
         case READY_FD: status = get_fd("ready-fd", args.value, &r->settings.ready_fd); break;
+        case NO_KEEPER: r->no_keeper = true; break;
+        case KEEPER_FD: status = get_fd("keeper-fd", args.value, &r->settings.keeper_fd); break;
+        case ROLE: status = get_role(args.value, &r->settings.role); break;
+        case ONE_CLIENT: r->settings.one_client = true; break;
         case PRINT_CAPABILITIES: r->print_capabilities = true; break;
         case LIST: list_devices(); return -1;
         case VERBOSE: server_verbose = true; break;
@@ -190,19 +217,29 @@ static int run(struct request *r)
         return cli_error("serve", "%s", why);
     if (r->print_capabilities)
         return print_capabilities(r->settings.plugin);
-    if (!r->settings.socket_path == (r->settings.fd < 0))
+    if (r->settings.keeper_fd < 0 && !r->socket_path == (r->fd < 0))
         return cli_usage("serve", "one of --socket-path and --fd is needed");
     int status = check_values(r);
     if (status != CLI_OK)
         return status;
     r->settings.options = r->values;
     r->settings.option_count = r->value_count;
-    return worker_run(&r->settings);
+    if (r->settings.keeper_fd >= 0)
+        return worker_run(&r->settings);
+    status = serve_door(r->socket_path, r->fd, &r->settings.door, &r->settings.client);
+    if (status != CLI_OK)
+        return status;
+    status = r->no_keeper ? worker_run(&r->settings)
+                          : serve_keeper(&r->settings, r->device, r->socket_path, server_verbose);
+    if (r->socket_path)
+        unlink(r->socket_path);
+    return status;
 }
 
 int cli_serve(int argc, char **argv)
 {
-    struct request r = { .settings = { .fd = -1, .ready_fd = -1 } };
+    struct request r = { .fd = -1,
+                         .settings = { .door = -1, .client = -1, .keeper_fd = -1, .ready_fd = -1 } };
 
     r.values = calloc((size_t)argc, sizeof *r.values);
     if (!r.values)

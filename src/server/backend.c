@@ -114,6 +114,26 @@ void server_collect_watches(struct ob_device *dev, bool all)
     dev->watches_dead = false;
 }
 
+int ob_keep(struct ob_device *dev, unsigned number, int fd)
+{
+    const struct server_keeping *k = dev->keeping;
+
+    if (number >= 4096)
+        return -EINVAL;
+    if (k && fd < 0)
+        k->drop(k->ctx, KEEP_DEVICE | number);
+    return k && fd >= 0 ? k->put(k->ctx, KEEP_DEVICE | number, fd) : 0;
+}
+
+int ob_kept(struct ob_device *dev, unsigned number)
+{
+    const struct server_keeping *k = dev->keeping;
+
+    if (number >= 4096)
+        return -EINVAL;
+    return k ? k->get(k->ctx, KEEP_DEVICE | number) : -ENOENT;
+}
+
 ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n)
 {
     return effect_read(&dev->block, fd, buf, n);

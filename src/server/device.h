@@ -34,6 +34,7 @@
 #define KEEP_REGION 0x40000000u   /* | number of the region whose memory it is */
 #define KEEP_DIRTY 0x50000000u    /* the log of dirty pages */
 #define KEEP_TWIN 0x60000000u     /* | 0: our end of the twin socket, 1: the client's, until it is sent */
+#define KEEP_DEVICE 0x70000000u   /* | number that the device chose: ob_keep() */
 struct server_keeping {
     int (*put)(void *ctx, uint32_t name, int fd);
     void (*drop)(void *ctx, uint32_t name);
@@ -42,6 +43,9 @@ struct server_keeping {
     /* Sends bytes and descriptors on the connection, once for each `which`: asked again, by a successor
      * that cannot know, it only repeats its answer. Bytes or -errno. */
     ssize_t (*send)(void *ctx, uint64_t which, const void *bytes, size_t n, const int *fds, unsigned nfds);
+    /* Opens a file that the command line named, anew: the n-th value of an OB_OPTION_FILE, in the order of
+     * the command line. A descriptor or -errno. */
+    int (*open)(void *ctx, unsigned n, int flags);
     void *ctx;
 };
 
@@ -125,6 +129,7 @@ struct ob_device {
     uint64_t pin_count; /* of all */
     bool quiesce;       /* a message waits for pins to go; nothing new is pinned */
     bool refused;       /* somebody wanted to pin meanwhile */
+    bool refuse_next;   /* the next message is answered with an error, and none is run after it */
     bool resume;        /* a pin has gone: try the message again */
     bool draining;      /* the client has gone, its memory is still pinned */
     bool stopping;      /* the message that waits is a stop, for which the device is not ready */

@@ -86,7 +86,9 @@ static int run_command(struct ob_device *dev, const uint8_t *bytes, size_t n, st
     int error = wire_decode_command(bytes, n, fds->count, &m);
     if (!error && fds->lost)
         error = -EMFILE;
-    if (!error)
+    if (dev->refuse_next)
+        error = -EIO;
+    else if (!error)
         error = serve(dev, &m, fds, &reply);
     if (error == -EINPROGRESS) {
         step_cancel(&dev->block);
@@ -123,6 +125,9 @@ int dispatch(struct ob_device *dev, const uint8_t *bytes, size_t n, struct wire_
     int ret = wire_is_reply(&header) ? run_reply(dev, bytes, n) : run_command(dev, bytes, n, fds);
     if (ret == -EINPROGRESS)
         return ret;
+    if (dev->refuse_next)
+        dev->quiesce = true;
+    dev->refuse_next = false;
     dev->session->messages++;
     dev->session->bytes_in += n;
     wire_fds_close(fds);

@@ -3,6 +3,7 @@
  */
 #include "server/bus.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,35 @@ const char *ob_option(struct ob_device *dev, const char *key)
     const char *value = ob_option_nth(dev, key, 0);
     const struct ob_option *o = declared(dev, key);
     return value ? value : o ? o->standard : NULL;
+}
+
+/* Files are numbered through, as they stand on the command line. */
+static int file_number(const struct ob_device *dev, const char *key, unsigned nth)
+{
+    int number = 0;
+
+    for (unsigned i = 0; i < dev->option_count; i++) {
+        const struct ob_option *o = declared(dev, dev->options[i].key);
+        if (!o || !(o->flags & OB_OPTION_FILE))
+            continue;
+        if (strcmp(o->key, key) == 0 && nth-- == 0)
+            return number;
+        number++;
+    }
+    return -ENOENT;
+}
+
+int ob_open(struct ob_device *dev, const char *key, unsigned nth, int flags)
+{
+    const char *path = ob_option_nth(dev, key, nth);
+    int number = file_number(dev, key, nth);
+
+    if (!path || number < 0)
+        return -ENOENT;
+    if (dev->keeping)
+        return dev->keeping->open(dev->keeping->ctx, (unsigned)number, flags);
+    int fd = open(path, flags | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
 }
 
 int ob_parse_size(const char *text, uint64_t *size)

@@ -2,19 +2,34 @@
  * lobby.c - connections before they are sessions.
  */
 #include "worker/lobby.h"
+#include "keeper/protocol.h"
 #include "server/log.h"
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+/* Whoever sat there is a session now, or is sent away. */
+static void give_back(struct seat *seat)
+{
+    const struct server_keeping *k = seat->lobby->dev->keeping;
+
+    if (seat->name && k)
+        k->drop(k->ctx, seat->name);
+    seat->name = 0;
+}
 
 static void leave(struct seat *seat, const char *why)
 {
     if (why)
         server_log(seat->lobby->dev, "connection closed: %s", why);
+    epoll_ctl(seat->lobby->dev->epoll, EPOLL_CTL_DEL, seat->watch.fd, NULL);
     close(seat->watch.fd);
     seat->watch.fd = -1;
+    give_back(seat);
 }
 
 /* An error reply to a command that wants one, as far as it goes: who does not read it does not get it. */
@@ -46,6 +61,7 @@ static void become_session(struct seat *seat)
         server_log(seat->lobby->dev, "cannot take the connection: %s", strerror(-ret));
         close(sock);
     }
+    give_back(seat);
 }
 
 /* A client that has gone may not have been missed yet: a new one that comes at once gets its place. */
@@ -99,11 +115,12 @@ static struct seat *find_seat(struct lobby *l)
     return oldest;
 }
 
-void lobby_welcome(struct lobby *l, int sock)
+static void welcome(struct lobby *l, int sock, uint32_t name)
 {
     struct seat *seat = find_seat(l);
 
     seat->watch.fd = sock;
+    seat->name = name;
     seat->watch.ready = seat_ready;
     seat->lobby = l;
     seat->deadline = ob_now(l->dev) + LOBBY_PATIENCE;
@@ -112,6 +129,74 @@ void lobby_welcome(struct lobby *l, int sock)
     if (ret < 0)
         leave(seat, strerror(-ret));
 }
+
+void lobby_welcome(struct lobby *l, int sock)
+{
+    welcome(l, sock, 0);
+}
+
+/* ---- With a keeper --------------------------------------------------------------------------------- */
+
+static bool sits_here(const struct lobby *l, uint32_t name)
+{
+    for (int i = 0; i < LOBBY_SEATS; i++)
+        if (l->seats[i].watch.fd >= 0 && l->seats[i].name == name)
+            return true;
+    return false;
+}
+
+/* A worker that died while it took this one in as its client may not have given the seat back. */
+static bool is_client(const struct lobby *l, int sock)
+{
+    struct stat a, b;
+
+    return l->dev->connection.fd >= 0 && fstat(sock, &a) == 0 && fstat(l->dev->connection.fd, &b) == 0 &&
+           a.st_ino == b.st_ino;
+}
+
+static void call_seats(struct lobby *l)
+{
+    const struct server_keeping *k = l->dev->keeping;
+    uint32_t name = NAME_SEAT - 1;
+
+    while (k && (name = k->next(k->ctx, name)) && name < NAME_SEAT + KEEPER_SEATS) {
+        int sock = sits_here(l, name) ? -1 : k->get(k->ctx, name);
+        if (sock < 0)
+            continue;
+        if (is_client(l, sock) || wire_set_peek_offset(sock, -1) < 0) {
+            close(sock);
+            k->drop(k->ctx, name);
+        } else {
+            welcome(l, sock, name);
+        }
+    }
+}
+
+static void bell_rings(struct watch *w, uint32_t events)
+{
+    struct lobby *l = (struct lobby *)(void *)((uint8_t *)w - offsetof(struct lobby, bell));
+    uint64_t count;
+
+    (void)events;
+    if (read(w->fd, &count, sizeof count) == sizeof count)
+        ob_moved(l->dev, sizeof count, 0);
+    call_seats(l);
+}
+
+static int open_bell(struct lobby *l)
+{
+    const struct server_keeping *k = l->dev->keeping;
+    int bell = k ? k->get(k->ctx, NAME_BELL) : -1;
+
+    if (bell < 0)
+        return k ? bell : 0;
+    l->bell = (struct watch){ bell, bell_rings };
+    int ret = watch_control(l->dev->epoll, EPOLL_CTL_ADD, &l->bell, EPOLLIN);
+    call_seats(l);
+    return ret;
+}
+
+/* ---- Without ----------------------------------------------------------------------------------------- */
 
 /* A connection that nobody takes would keep the door ready, and the loop awake, for good. */
 static void send_away(struct lobby *l)
@@ -140,11 +225,12 @@ static void door_ready(struct watch *w, uint32_t events)
 
 int lobby_open(struct lobby *l, struct ob_device *dev, int door)
 {
-    *l = (struct lobby){ .door = { .fd = door, .ready = door_ready }, .dev = dev, .spare = -1 };
+    *l = (struct lobby){ .door = { .fd = door, .ready = door_ready }, .dev = dev, .spare = -1,
+                         .bell.fd = -1 };
     for (int i = 0; i < LOBBY_SEATS; i++)
         l->seats[i].watch.fd = -1;
     if (door < 0)
-        return 0;
+        return open_bell(l);
     l->spare = fcntl(door, F_DUPFD_CLOEXEC, 0);
     return l->spare < 0 ? -errno : watch_control(dev->epoll, EPOLL_CTL_ADD, &l->door, EPOLLIN);
 }
@@ -180,4 +266,6 @@ void lobby_close(struct lobby *l)
             leave(&l->seats[i], NULL);
     if (l->spare >= 0)
         close(l->spare);
+    if (l->bell.fd >= 0)
+        close(l->bell.fd);
 }

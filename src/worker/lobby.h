@@ -4,6 +4,9 @@
  * A connection becomes the device's session when its VERSION message has arrived whole, and nobody
  * else has one; a second client gets EBUSY in reply. So one that connects and says nothing, or sends
  * garbage, keeps nobody else away. It is let go after a while, or when too many wait.
+ *
+ * Where there is a keeper, it accepts, and rings a bell: those who wait are held there too, under the
+ * names of seats, and are called from there by each worker anew.
  */
 #ifndef WORKER_LOBBY_H
 #define WORKER_LOBBY_H
@@ -15,16 +18,19 @@
 
 struct lobby {
     struct watch door; /* listening socket, fd -1: none */
+    struct watch bell; /* the keeper's, fd -1: none */
     struct ob_device *dev;
     int spare; /* given up for a moment when there is no descriptor left to accept with */
     struct seat {
         struct watch watch; /* fd -1: free */
         struct lobby *lobby;
         uint64_t deadline; /* CLOCK_MONOTONIC, ns */
+        uint32_t name;     /* with the keeper, 0: none */
     } seats[LOBBY_SEATS];
 };
 
-/* Listens on `door` (stays the caller's to close), or nowhere (-1). 0 or -errno. */
+/* Listens on `door` (stays the caller's to close), or (-1) for the bell of the device's keeper, if it has
+ * one. 0 or -errno. */
 int lobby_open(struct lobby *l, struct ob_device *dev, int door);
 
 /* Seats a connection; takes it over in every case. */

@@ -2,6 +2,10 @@
  * worker.c - starting, serving, ending.
  */
 #include "worker/worker.h"
+#include "keeper/protocol.h"
+#include "server/log.h"
+#include "worker/failed.h"
+#include "worker/keeping.h"
 #include "worker/loop.h"
 
 #include <errno.h>
@@ -19,6 +23,7 @@ struct worker {
     struct loop loop;
     struct served served;
     struct watch signals;
+    struct keeping keeping;
     bool one_client; /* --fd was a connection: its end is ours */
 };
 
@@ -56,17 +61,6 @@ static int watch_signals(struct worker *w)
     return watch_control(w->loop.epoll, EPOLL_CTL_ADD, &w->signals, EPOLLIN);
 }
 
-/* Who starts us may have closed some of 0 to 2. What we open must not get their numbers. */
-static void fill_standard_descriptors(void)
-{
-    int fd;
-    do
-        fd = open("/dev/null", O_RDWR);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd >= 0)
-        close(fd);
-}
-
 /* A guest's memory may come in many files, and each needs a descriptor. */
 static void raise_descriptor_limit(void)
 {
@@ -83,52 +77,6 @@ static void client_gone(struct ob_device *dev, void *ctx)
     (void)dev;
     if (w->one_client)
         w->loop.stop = true;
-}
-
-static bool is_listening(int fd)
-{
-    int value = 0;
-    socklen_t size = sizeof value;
-    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &size) == 0 && value;
-}
-
-static int check_socket(int fd)
-{
-    int domain = 0, type = 0;
-    socklen_t size = sizeof domain;
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0)
-        return -errno;
-    size = sizeof type;
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
-        return -errno;
-    if (domain != AF_UNIX || type != SOCK_STREAM)
-        return -EPROTOTYPE;
-    return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ||
-                   fcntl(fd, F_SETFD, FD_CLOEXEC) < 0
-               ? -errno
-               : 0;
-}
-
-/* Opens the way in for clients. *door: the listening socket, or -1. */
-static int open_door(struct worker *w, const struct worker_settings *settings, int *door)
-{
-    char what[32];
-    int ret;
-
-    *door = -1;
-    if (settings->socket_path) {
-        ret = wire_listen(settings->socket_path, door);
-        return ret < 0 ? fail(settings->socket_path, ret) : 0;
-    }
-    snprintf(what, sizeof what, "--fd=%d", settings->fd);
-    ret = check_socket(settings->fd);
-    if (ret < 0)
-        return fail(what, ret);
-    if (is_listening(settings->fd))
-        *door = settings->fd;
-    else
-        w->one_client = true;
-    return 0;
 }
 
 static void tell_ready(struct ob_device *dev, int fd)
@@ -148,54 +96,153 @@ static void log_totals(struct ob_device *dev)
              s->messages, s->interrupts, s->errors, s->bytes_in, s->bytes_out);
 }
 
-static int serve(struct worker *w, const struct worker_settings *settings, int door)
+/* ---- Serving ---------------------------------------------------------------------------------------- */
+
+static void run(struct worker *w)
 {
     struct served *served = &w->served;
 
-    served->dev = server_device_new(settings->plugin, settings->plugin->name, settings->options,
-                                    settings->option_count, w->loop.epoll, NULL, -1, NULL);
-    if (!served->dev)
-        return 1;
-    served->dev->disconnected = client_gone;
-    served->dev->disconnected_ctx = w;
-    int ret = lobby_open(&served->lobby, served->dev, door);
-    if (ret < 0) {
-        server_device_free(served->dev);
-        return fail("cannot listen", ret);
-    }
-    if (w->one_client)
-        lobby_welcome(&served->lobby, settings->fd);
-    w->loop.first = served;
-    tell_ready(served->dev, settings->ready_fd);
     while (!w->loop.stop) {
         loop_turn(&w->loop, UINT64_MAX);
         if (w->one_client && lobby_empty(&served->lobby) && !server_busy(served->dev))
             break;
     }
+}
+
+static struct ob_device *make_device(struct worker *w, const struct worker_settings *settings,
+                                     const struct server_keeping *keeping, int block,
+                                     const struct effect_counts *dead)
+{
+    struct ob_device *dev =
+        server_device_new(settings->plugin, settings->plugin->name, settings->options,
+                          settings->option_count, w->loop.epoll, keeping, block, dead);
+    if (!dev)
+        return NULL;
+    dev->disconnected = client_gone;
+    dev->disconnected_ctx = w;
+    w->served.dev = dev;
+    return dev;
+}
+
+static int serve(struct worker *w, const struct worker_settings *settings)
+{
+    struct served *served = &w->served;
+
+    if (!make_device(w, settings, NULL, -1, NULL))
+        return 1;
+    int ret = lobby_open(&served->lobby, served->dev, settings->door);
+    if (ret < 0) {
+        server_device_free(served->dev);
+        return fail("cannot listen", ret);
+    }
+    w->one_client = settings->client >= 0;
+    if (w->one_client)
+        lobby_welcome(&served->lobby, settings->client);
+    w->loop.first = served;
+    tell_ready(served->dev, settings->ready_fd);
+    run(w);
     lobby_close(&served->lobby);
     log_totals(served->dev);
     server_device_free(served->dev);
     return 0;
 }
 
+/* ---- With a keeper ---------------------------------------------------------------------------------- */
+
+/* The keeper has died. The session goes on to its end, though nobody could take it over now. */
+static void keeper_gone(struct watch *watch, uint32_t events)
+{
+    struct worker *w = (struct worker *)(void *)((uint8_t *)watch - offsetof(struct worker, keeping.watch));
+
+    (void)events;
+    server_log(w->served.dev, "the keeper has died: this worker goes on without, until its client has gone");
+    epoll_ctl(w->loop.epoll, EPOLL_CTL_DEL, watch->fd, NULL);
+    keeping_close(&w->keeping);
+    w->served.dev->keeping = NULL;
+    w->one_client = true;
+}
+
+/* The block of the worker before this one, or -ENOENT: this is the first. */
+static int inherit(struct worker *w, struct effect_counts *dead)
+{
+    int block = w->keeping.calls.get(w->keeping.calls.ctx, NAME_BLOCK);
+
+    if (block < 0)
+        return block;
+    int ret = keeping_dead(&w->keeping, dead);
+    if (ret < 0)
+        close(block);
+    return ret < 0 ? ret : block;
+}
+
+static int open_kept(struct worker *w, const struct worker_settings *settings)
+{
+    struct effect_counts dead;
+    struct served *served = &w->served;
+
+    int block = inherit(w, &dead);
+    if (block < 0 && block != -ENOENT)
+        return fail("keeper", block);
+    struct ob_device *dev = make_device(w, settings, &w->keeping.calls, block < 0 ? -1 : block, &dead);
+    if (!dev)
+        return 1;
+    int ret = 0;
+    if (block < 0)
+        ret = w->keeping.calls.put(w->keeping.calls.ctx, NAME_BLOCK, dev->block.fd);
+    if (ret == 0)
+        ret = lobby_open(&served->lobby, dev, -1);
+    if (ret == 0)
+        ret = watch_control(w->loop.epoll, EPOLL_CTL_ADD, &w->keeping.watch, EPOLLIN);
+    if (ret < 0)
+        return fail("keeper", ret);
+    w->loop.first = served;
+    w->keeping.watch.ready = keeper_gone;
+    return 0;
+}
+
+static int serve_kept(struct worker *w, const struct worker_settings *settings)
+{
+    struct ob_plugin failed = plugin_failed(settings->plugin);
+    struct worker_settings own = *settings;
+
+    if (settings->role != ROLE_SERVE)
+        own.plugin = &failed;
+    w->one_client = settings->one_client;
+    int status = open_kept(w, &own);
+    if (status != 0)
+        return status;
+    struct ob_device *dev = w->served.dev;
+    dev->refuse_next = settings->role == ROLE_DROP;
+    server_resume(dev);
+    if (settings->role == ROLE_DROP)
+        _exit(dev->refuse_next ? WORKER_NOTHING_TO_DROP : 0); /* not a word to the client: others go on */
+    int ret = keeping_ready(&w->keeping);
+    if (ret < 0)
+        return fail("keeper", ret);
+    run(w);
+    lobby_close(&w->served.lobby);
+    log_totals(dev);
+    server_device_free(dev);
+    return 0;
+}
+
 int worker_run(const struct worker_settings *settings)
 {
-    struct worker w = { .signals.fd = -1 };
-    int door;
+    struct worker w = { .signals.fd = -1, .keeping.watch.fd = -1 };
 
-    fill_standard_descriptors();
     raise_descriptor_limit();
     int ret = loop_open(&w.loop);
     if (ret == 0)
         ret = watch_signals(&w);
     if (ret < 0)
         return fail("cannot start", ret);
-    if (open_door(&w, settings, &door) != 0)
-        return 1;
-    int status = serve(&w, settings, door);
-    if (settings->socket_path) {
-        close(door);
-        unlink(settings->socket_path);
+    int status;
+    if (settings->keeper_fd >= 0) {
+        keeping_open(&w.keeping, settings->keeper_fd);
+        status = serve_kept(&w, settings);
+        keeping_close(&w.keeping);
+    } else {
+        status = serve(&w, settings);
     }
     close(w.signals.fd);
     loop_close(&w.loop);

@@ -6,12 +6,22 @@
 
 #include "server/device.h"
 
+/* What a keeper wants of a worker. The last two run no device code. */
+enum worker_role {
+    ROLE_SERVE,
+    ROLE_DROP,   /* refuse the next message, and end */
+    ROLE_FAILED, /* serve a device that has failed */
+};
+
 struct worker_settings {
     const struct ob_plugin *plugin;
     const struct option_value *options;
     unsigned option_count;
-    const char *socket_path; /* made, and removed at the end; or NULL: */
-    int fd;                  /* a listening socket, or a connection of one client */
+    int door;                /* a listening socket, -1: there is none; */
+    int client;              /* or a connection of one client, whose end is ours; */
+    int keeper_fd;           /* or the keeper's socket */
+    bool one_client;         /* the keeper was given a connection */
+    enum worker_role role;
     int ready_fd;            /* gets a newline when the device can be connected to; -1: nobody asks */
 };
 

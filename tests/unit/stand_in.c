@@ -5,6 +5,7 @@
 #include "abort.h"
 #include "worker/loop.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -54,6 +55,7 @@ static bool hear(int sock, void *buf, size_t n, int *fd)
 /* ---- The worker's side ----------------------------------------------------------------------------- */
 
 static int control, stop_event;
+static struct stand_in *working;
 
 static int ask(uint32_t what, uint32_t name, int fd, int *got)
 {
@@ -102,6 +104,16 @@ static ssize_t send_through(void *ctx, uint64_t which, const void *bytes, size_t
     return hear(control, &answer, sizeof answer, NULL) ? answer : -EPIPE;
 }
 
+/* Nothing that the tests do moves or removes a disk's file. */
+static int open_file(void *ctx, unsigned n, int flags)
+{
+    (void)ctx;
+    for (unsigned i = 0; i < working->option_count; i++)
+        if (strcmp(working->options[i].key, "file") == 0 && n-- == 0)
+            return open(working->options[i].value, flags | O_CLOEXEC);
+    return -ENOENT;
+}
+
 static void asked_to_stop(struct watch *w, uint32_t events)
 {
     (void)events;
@@ -110,7 +122,6 @@ static void asked_to_stop(struct watch *w, uint32_t events)
 
 /* ---- Where it may die ------------------------------------------------------------------------------ */
 
-static struct stand_in *working;
 static long die_at;
 
 /* All of the block but input and output, whose bytes count by what is said of them elsewhere. */
@@ -145,7 +156,7 @@ bool __wrap_step_recover(struct block *b)
 
 static void work(struct stand_in *s, long at)
 {
-    static const struct server_keeping keeping = { put, drop, get, next, send_through, NULL };
+    static const struct server_keeping keeping = { put, drop, get, next, send_through, open_file, NULL };
     static struct {
         struct watch watch;
         bool stop;

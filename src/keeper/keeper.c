@@ -1,0 +1,238 @@
+/*
+ * keeper.c - the program: its command line, its loop, its end.
+ *
+ *     outboard-keeper --name=NAME [--door=FD] [--socket-path=PATH] [--client=FD] [--ready-fd=FD]
+ *                     [--file=PATH]... -- COMMAND...
+ *
+ * It is started by "outboard serve", which checks what people type and gives it open descriptors. The
+ * COMMAND starts a worker; two words are added to it.
+ */
+#include "keeper/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATIENCE UINT64_C(5000000000) /* ns that a worker has to end when it is asked to */
+
+uint64_t keeper_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void keeper_log(const struct keeper *k, const char *format, ...)
+{
+    char line[400];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    fprintf(stderr, "outboard: %s: %s\n", k->name, line);
+}
+
+/* ---- Beginning ------------------------------------------------------------------------------------- */
+
+/* What this is, whatever the path leads to later. One that cannot be opened is the device's to tell. */
+static int add_file(struct keeper *k, const char *path)
+{
+    if (k->files == MAX_FILES)
+        return -E2BIG;
+    int fd = open(path, O_PATH | O_CLOEXEC);
+    k->file[k->files++] = (struct backend){ path, fd, fd < 0 ? -errno : 0 };
+    return 0;
+}
+
+static const char *value_of(const char *word, const char *key)
+{
+    size_t n = strlen(key);
+
+    return strncmp(word, key, n) == 0 && word[n] == '=' ? word + n + 1 : NULL;
+}
+
+static int take_fd(const char *value)
+{
+    int fd = atoi(value);
+
+    return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : fd;
+}
+
+/* -1: a word that is not known, or wrong. */
+static int take_option(struct keeper *k, const char *word)
+{
+    const char *value;
+
+    if ((value = value_of(word, "--name")))
+        k->name = value;
+    else if ((value = value_of(word, "--socket-path")))
+        k->socket_path = value;
+    else if ((value = value_of(word, "--file")))
+        return add_file(k, value);
+    else if ((value = value_of(word, "--door")))
+        return (k->door = take_fd(value)) < 0 ? -1 : 0;
+    else if ((value = value_of(word, "--ready-fd")))
+        return (k->ready_fd = take_fd(value)) < 0 ? -1 : 0;
+    else if ((value = value_of(word, "--client"))) {
+        int fd = take_fd(value);
+        k->one_client = true;
+        return fd < 0 ? -1 : held_put(&k->held, NAME_SEAT, fd, KEEPER_MAX_HELD);
+    } else
+        return -1;
+    return 0;
+}
+
+static int parse(struct keeper *k, int argc, char **argv)
+{
+    int i = 1;
+
+    for (; i < argc && strcmp(argv[i], "--") != 0; i++)
+        if (take_option(k, argv[i]) < 0)
+            return fprintf(stderr, "outboard-keeper: %s: cannot use this\n", argv[i]), -1;
+    i++;
+    if (i >= argc)
+        return fprintf(stderr, "outboard-keeper: it is started by \"outboard serve\"\n"), -1;
+    k->command = calloc((size_t)(argc - i) + 3, sizeof *k->command);
+    if (!k->command)
+        return -1;
+    memcpy(k->command, argv + i, (size_t)(argc - i) * sizeof *argv);
+    k->program = open(k->command[0], O_PATH | O_CLOEXEC);
+    if (k->program < 0)
+        return fprintf(stderr, "outboard-keeper: %s: %s\n", k->command[0], strerror(errno)), -1;
+    return 0;
+}
+
+static int watch_signals(struct keeper *k)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+        return -errno;
+    k->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return k->signals < 0 ? -errno : 0;
+}
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+/* ---- Going on -------------------------------------------------------------------------------------- */
+
+static void end_soon(struct keeper *k)
+{
+    k->ending = true;
+    child_signal(k, SIGTERM);
+}
+
+static void take_signals(struct keeper *k)
+{
+    struct signalfd_siginfo s;
+
+    while (read(k->signals, &s, sizeof s) == sizeof s) {
+        if (s.ssi_signo == SIGCHLD)
+            child_ended(k);
+        else if (!k->ending)
+            end_soon(k);
+    }
+}
+
+static void start_next(struct keeper *k)
+{
+    int ret = child_start(k);
+
+    if (ret == 0)
+        return;
+    keeper_log(k, "cannot start a worker: %s", strerror(-ret));
+    k->start_at = keeper_now() + 1000000000u;
+}
+
+/* ms until something is due; -1: only events. */
+static int patience(const struct keeper *k, uint64_t kill_at)
+{
+    uint64_t due = k->ending ? kill_at : k->start_at, now = keeper_now();
+
+    if (!due)
+        return -1;
+    return due <= now ? 0 : (int)((due - now) / 1000000 + 1);
+}
+
+static void turn(struct keeper *k, uint64_t kill_at)
+{
+    struct pollfd p[3] = {
+        { k->signals, POLLIN, 0 },
+        { k->socket, POLLIN, 0 },
+        { !k->ending && door_open(k) ? k->door : -1, POLLIN, 0 },
+    };
+
+    if (poll(p, 3, patience(k, kill_at)) < 0)
+        return;
+    if (p[1].revents && requests_serve(k) < 0) {
+        close(k->socket); /* it is about to end: SIGCHLD will say */
+        k->socket = -1;
+    }
+    if (p[2].revents)
+        door_accept(k);
+    if (p[0].revents)
+        take_signals(k);
+    if (!k->ending && k->start_at && k->start_at <= keeper_now())
+        start_next(k);
+}
+
+static void run(struct keeper *k)
+{
+    uint64_t kill_at = 0;
+
+    k->start_at = keeper_now();
+    while (!k->ending || k->child) {
+        turn(k, kill_at);
+        if (k->ending && !kill_at)
+            kill_at = keeper_now() + PATIENCE;
+        else if (kill_at && k->child && kill_at <= keeper_now()) {
+            child_signal(k, SIGKILL);
+            kill_at = keeper_now() + PATIENCE;
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct keeper k = { .name = "device", .door = -1, .ready_fd = -1, .signals = -1, .socket = -1 };
+    int ret;
+
+    raise_descriptor_limit();
+    if (parse(&k, argc, argv) < 0)
+        return 2;
+    if ((ret = watch_signals(&k)) < 0 || (ret = door_bell(&k)) < 0) {
+        keeper_log(&k, "cannot start: %s", strerror(-ret));
+        return 1;
+    }
+    run(&k);
+    if (k.socket_path)
+        unlink(k.socket_path);
+    held_drop_all(&k.held);
+    free(k.command);
+    return k.status;
+}

@@ -1,0 +1,86 @@
+/*
+ * keeper.h - the parent of a device's workers: what it holds, and which file does what.
+ *
+ * The keeper holds what has to outlive a worker: the listening socket, the connection, guest memory,
+ * interrupts, the block (all of them as descriptors of which it knows nothing but their names), and the
+ * backend files that the command line names. When a worker dies it starts another, which finds all that
+ * and goes on. It runs no device code, reads no message of a client and no byte of a guest.
+ *
+ *   keeper.c   the command line, the loop, the end
+ *   door.c     clients that come: each gets a seat, from which a worker calls it
+ *   requests.c what a worker asks for
+ *   child.c    starting a worker; what it leaves behind; when the next one starts
+ *   held.c     descriptors under names
+ */
+#ifndef KEEPER_KEEPER_H
+#define KEEPER_KEEPER_H
+
+#include "keeper/held.h"
+#include "keeper/protocol.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* How a worker is to begin. */
+enum child_role {
+    CHILD_SERVE,  /* the device */
+    CHILD_DROP,   /* refuse the message that killed three, and end; runs no device code */
+    CHILD_FAILED, /* serve a device that has failed, for good; runs no device code */
+};
+
+#define MAX_FILES 64u
+struct backend {
+    const char *path;
+    int fd;    /* O_PATH: which file that is, whatever the path leads to later */
+    int error; /* -errno, if it could not be opened */
+};
+
+struct keeper {
+    const char *name;        /* of the device, for lines of log */
+    char **command;          /* a worker's */
+    int program;             /* the first word of it, whatever stands at its path later */
+    const char *socket_path; /* to be removed at the end, or NULL */
+    int door;                /* listening socket, or -1 */
+    bool one_client;         /* the connection was given to us: its end is ours */
+    int ready_fd;            /* -1: nobody asks, or was told */
+    struct backend file[MAX_FILES];
+    unsigned files;
+
+    struct held_table held;
+    uint64_t sent_which; /* the last SEND, and its answer */
+    int sent_answer;
+
+    int signals;  /* signalfd */
+    bool ending;  /* asked to */
+    int status;   /* exit status */
+
+    pid_t child; /* 0: none */
+    int socket;  /* to it, or -1 */
+    bool ready;  /* some worker was, once */
+    enum child_role role;
+    uint64_t word;      /* the block's step word when the last worker died */
+    uint32_t deaths;    /* in a row, at that word */
+    uint32_t restarts;  /* in all */
+    uint64_t start_at;  /* CLOCK_MONOTONIC ns: when the next worker starts; 0: not */
+    struct keeper_answer dead; /* what the last one left */
+};
+
+/* One line on stderr. */
+void keeper_log(const struct keeper *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
+uint64_t keeper_now(void);
+
+/* child.c */
+int child_start(struct keeper *k);   /* 0 or -errno */
+void child_ended(struct keeper *k);  /* after SIGCHLD: buries it, and plans its successor */
+void child_signal(const struct keeper *k, int signal);
+
+/* requests.c: serves what the worker asks for now. -1: it has closed its end. */
+int requests_serve(struct keeper *k);
+
+/* door.c */
+bool door_open(const struct keeper *k); /* is there a free seat? */
+void door_accept(struct keeper *k);
+int door_bell(struct keeper *k);
+
+#endif

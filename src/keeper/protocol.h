@@ -1,0 +1,54 @@
+/*
+ * protocol.h - what a worker and its keeper say to each other.
+ *
+ * Over a SOCK_SEQPACKET pair: one request, one answer, in turn. A descriptor goes beside a PUT, SEND or
+ * STOP request, and beside the answer to a GET or OPEN. The keeper takes all of it for hostile: a worker
+ * may have been taken over by its guest.
+ *
+ * The keeper holds descriptors under names that mean nothing to it, apart from these four.
+ */
+#ifndef KEEPER_PROTOCOL_H
+#define KEEPER_PROTOCOL_H
+
+#include <stdint.h>
+
+enum keeper_what {
+    KEEPER_PUT = 1, /* hold this descriptor under `name`, instead of what is there */
+    KEEPER_DROP,    /* let `name` go */
+    KEEPER_GET,     /* a duplicate of `name`; -ENOENT */
+    KEEPER_NEXT,    /* result: the lowest name above `name`, 0: none */
+    KEEPER_SEND,    /* send `size` bytes that follow, with the descriptor, on NAME_CONNECTION; `which` */
+    KEEPER_OPEN,    /* open backend file number `name` with `flags` (open(2)), anew */
+    KEEPER_DEAD,    /* answer: what the kernel counted of the worker before this one */
+    KEEPER_READY,   /* clients can be served */
+};
+
+#define NAME_CONNECTION 0x10000000u
+#define NAME_BLOCK 0x10000001u
+#define NAME_BELL 0x10000002u  /* an eventfd: somebody has come to a seat */
+#define NAME_SEAT 0x11000000u  /* | number: a client that has not said yet who it is */
+#define KEEPER_SEATS 16u /* more than a worker has: it sends away who waited longest */
+
+/* Exit status of a worker that was to refuse a message, and found none. */
+#define WORKER_NOTHING_TO_DROP 3
+
+#define KEEPER_MAX_SEND 1024u /* bytes of a reply that goes with descriptors */
+#define KEEPER_MAX_HELD 70000u
+#define KEEPER_MAX_FDS 16u
+
+struct keeper_request {
+    uint32_t what;
+    uint32_t name;
+    uint64_t which; /* of a SEND: the same number again gets the same answer, and nothing is sent */
+    uint32_t flags;
+    uint32_t size;
+};
+
+struct keeper_answer {
+    int32_t result; /* 0 or more, or -errno */
+    uint32_t deaths; /* of KEEPER_DEAD: in a row, without a step between them */
+    uint64_t read;    /* of KEEPER_DEAD: rchar and wchar */
+    uint64_t written;
+};
+
+#endif

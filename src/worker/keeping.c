@@ -1,0 +1,150 @@
+/*
+ * keeping.c - requests to the keeper, which answers each at once.
+ *
+ * None of this is on the path of a message: it is called when a session changes. What is sent here goes
+ * by sendmsg(2), which the kernel does not count among a process's writes (state/effect.h).
+ */
+#include "worker/keeping.h"
+#include "keeper/protocol.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static_assert(KEEP_CONNECTION == NAME_CONNECTION, "one name for the connection");
+
+static int send_request(int sock, const struct keeper_request *r, const void *bytes, const int *fds,
+                        unsigned nfds)
+{
+    char control[CMSG_SPACE(KEEPER_MAX_FDS * sizeof(int))] __attribute__((aligned(8)));
+    struct iovec iov[] = { { (void *)(uintptr_t)r, sizeof *r }, { (void *)(uintptr_t)bytes, r->size } };
+    struct msghdr m = { .msg_iov = iov, .msg_iovlen = r->size ? 2 : 1 };
+    ssize_t n;
+
+    if (nfds) {
+        m.msg_control = control;
+        m.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
+    }
+    do
+        n = sendmsg(sock, &m, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
+static int get_answer(int sock, struct keeper_answer *a, int *fd)
+{
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
+    struct iovec iov = { a, sizeof *a };
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+                        .msg_controllen = sizeof control };
+    ssize_t n;
+
+    do
+        n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n != (ssize_t)sizeof *a)
+        return n < 0 ? -errno : -EPIPE;
+    *fd = -1;
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
+        memcpy(fd, CMSG_DATA(c), sizeof *fd);
+    return 0;
+}
+
+/* The result, or the descriptor that came with it. */
+static int ask(struct keeping *k, const struct keeper_request *r, const void *bytes, const int *fds,
+               unsigned nfds, struct keeper_answer *a)
+{
+    struct keeper_answer own;
+    int fd = -1, ret = -EPIPE;
+
+    if (!a)
+        a = &own;
+    if (k->watch.fd >= 0)
+        ret = send_request(k->watch.fd, r, bytes, fds, nfds);
+    if (ret == 0)
+        ret = get_answer(k->watch.fd, a, &fd);
+    if (ret < 0)
+        return ret;
+    return fd >= 0 ? fd : a->result;
+}
+
+/* ---- struct server_keeping ------------------------------------------------------------------------- */
+
+static int put(void *ctx, uint32_t name, int fd)
+{
+    struct keeper_request r = { .what = KEEPER_PUT, .name = name };
+    return ask(ctx, &r, NULL, &fd, 1, NULL);
+}
+
+static void drop(void *ctx, uint32_t name)
+{
+    struct keeper_request r = { .what = KEEPER_DROP, .name = name };
+    ask(ctx, &r, NULL, NULL, 0, NULL);
+}
+
+static int get(void *ctx, uint32_t name)
+{
+    struct keeper_request r = { .what = KEEPER_GET, .name = name };
+    return ask(ctx, &r, NULL, NULL, 0, NULL);
+}
+
+static uint32_t next(void *ctx, uint32_t after)
+{
+    struct keeper_request r = { .what = KEEPER_NEXT, .name = after };
+    struct keeper_answer a = { .result = 0 };
+    return ask(ctx, &r, NULL, NULL, 0, &a) < 0 ? 0 : (uint32_t)a.result;
+}
+
+static ssize_t send_once(void *ctx, uint64_t which, const void *bytes, size_t n, const int *fds,
+                         unsigned nfds)
+{
+    struct keeper_request r = { .what = KEEPER_SEND, .which = which, .size = (uint32_t)n };
+
+    if (n > KEEPER_MAX_SEND || nfds > KEEPER_MAX_FDS)
+        return -EMSGSIZE;
+    return ask(ctx, &r, bytes, fds, nfds, NULL);
+}
+
+static int open_file(void *ctx, unsigned file, int flags)
+{
+    struct keeper_request r = { .what = KEEPER_OPEN, .name = file, .flags = (uint32_t)flags };
+    return ask(ctx, &r, NULL, NULL, 0, NULL);
+}
+
+void keeping_open(struct keeping *k, int fd)
+{
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    k->watch.fd = fd;
+    k->calls = (struct server_keeping){ put, drop, get, next, send_once, open_file, k };
+}
+
+void keeping_close(struct keeping *k)
+{
+    if (k->watch.fd >= 0)
+        close(k->watch.fd);
+    k->watch.fd = -1;
+}
+
+int keeping_dead(struct keeping *k, struct effect_counts *counts)
+{
+    struct keeper_request r = { .what = KEEPER_DEAD };
+    struct keeper_answer a;
+    int ret = ask(k, &r, NULL, NULL, 0, &a);
+
+    if (ret == 0)
+        *counts = (struct effect_counts){ .written = a.written, .read = a.read };
+    return ret;
+}
+
+int keeping_ready(struct keeping *k)
+{
+    struct keeper_request r = { .what = KEEPER_READY };
+    return ask(k, &r, NULL, NULL, 0, NULL);
+}

@@ -1,0 +1,24 @@
+/*
+ * keeping.h - the worker's end of what it has with its keeper (keeper/protocol.h).
+ */
+#ifndef WORKER_KEEPING_H
+#define WORKER_KEEPING_H
+
+#include "server/device.h"
+
+struct keeping {
+    struct watch watch; /* the socket; -1: there is no keeper */
+    struct server_keeping calls;
+};
+
+/* `fd` is the socket that the keeper left open for us; it becomes ours. */
+void keeping_open(struct keeping *k, int fd);
+void keeping_close(struct keeping *k);
+
+/* What the kernel counted of the worker before this one. 0 or -errno. */
+int keeping_dead(struct keeping *k, struct effect_counts *counts);
+
+/* Clients can be served now. */
+int keeping_ready(struct keeping *k);
+
+#endif
