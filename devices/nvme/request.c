@@ -347,9 +347,10 @@ bool request_otherwise(struct ob_device *dev, struct nvme_run *run, const struct
 
     if (error != -EOPNOTSUPP && error != -ENOSYS && error != -EINVAL && error != -ENODEV)
         return false;
-    if (run->request.op == ENGINE_ZERO && !ns->no_zero_range)
+    /* Others that were under way at the same time learn it as well. */
+    if (run->request.op == ENGINE_ZERO)
         ns->no_zero_range = true;
-    else if (run->request.op == ENGINE_PUNCH && !ns->no_punch)
+    else if (run->request.op == ENGINE_PUNCH)
         ns->no_punch = ns->no_zero_range = true;
     else
         return false;

@@ -3,11 +3,11 @@
  *
  * The kernel counts the bytes that a process has written and read, and shows the counts until it is
  * buried: the successor tells by them what of its predecessor's last write has left. The block's step
- * word tells whether a worker got anything done: one that dies at the word where its predecessor died
- * was killed by the same message, most likely.
+ * word tells whether a worker got anything done: those that die inside a step at the same word die of
+ * the same thing.
  */
 #include "keeper/keeper.h"
-#include "state/block.h"
+#include "state/step.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,8 +19,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define DROP_AFTER 3u   /* deaths at one message, until it is refused */
-#define FAILED_AFTER 6u /* deaths without a step between them, until the device has failed */
+#define DROP_AFTER 3u   /* deaths of one message, until it is refused */
+#define FAILED_AFTER 6u /* deaths by their own fault without a step between them: the device has failed */
 #define MS UINT64_C(1000000)
 
 static const char *const role_name[] = { "serve", "drop", "failed" };
@@ -48,11 +48,21 @@ static void run_child(const struct keeper *k, int socket)
     _exit(127);
 }
 
+/* Of a dead process the file belongs to root: it is opened while the worker lives. */
+static void open_counts(struct keeper *k)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/io", k->child, k->child);
+    k->counts = open(path, O_RDONLY | O_CLOEXEC);
+}
+
 int child_start(struct keeper *k)
 {
     int pair[2];
 
     k->start_at = 0;
+    k->dead.worker++;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
     pid_t pid = fork();
@@ -66,6 +76,7 @@ int child_start(struct keeper *k)
     }
     k->child = pid;
     k->socket = pair[0];
+    open_counts(k);
     return 0;
 }
 
@@ -87,34 +98,36 @@ static uint64_t number_after(const char *text, const char *key)
 /* While it is not buried yet. */
 static void read_counts(struct keeper *k)
 {
-    char path[64], text[512];
+    char text[512];
+    ssize_t n = pread(k->counts, text, sizeof text - 1, 0);
 
-    snprintf(path, sizeof path, "/proc/%d/task/%d/io", k->child, k->child);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
     if (n < 0) {
-        keeper_log(k, "%s: %s: what the worker wrote last is not known", path, strerror(errno));
-        n = 0;
+        keeper_log(k, "what the worker wrote last is not known: %s", strerror(errno));
+        return;
     }
-    if (fd >= 0)
-        close(fd);
     text[n] = '\0';
     k->dead.read = number_after(text, "rchar: ");
     k->dead.written = number_after(text, "wchar: ");
 }
 
-/* Deaths at one step word. */
-static void count_death(struct keeper *k)
+/* What the block says of a death. A worker that was killed between two steps, or before its first, did
+ * not die of what it did; one that was hit by anything but a SIGKILL did. */
+static void count_death(struct keeper *k, const siginfo_t *info)
 {
-    uint64_t word = 0;
+    struct block_header h = { .undo_word = 1 };
     int block = held_get(&k->held, NAME_BLOCK);
 
-    if (block >= 0 && pread(block, &word, sizeof word, offsetof(struct block_header, word)) != sizeof word)
-        word = 0;
-    k->deaths = word == k->word && k->restarts ? k->deaths + 1 : 1;
-    k->word = word;
-    k->dead.deaths = k->deaths;
-    k->restarts++;
+    if (block >= 0 && pread(block, &h, offsetof(struct block_header, written), 0) < 0)
+        keeper_log(k, "cannot read the block: %s", strerror(errno));
+    if (h.owner == k->dead.worker)
+        read_counts(k); /* else it died before it had the block: its predecessor's counts still tell */
+    bool in_step = step_is_open(&h);
+    if (h.word != k->word)
+        k->deaths = k->faults = k->message_deaths = 0;
+    k->word = h.word;
+    k->deaths++;
+    k->faults += in_step || info->si_code == CLD_EXITED || info->si_status != SIGKILL;
+    k->message_deaths += in_step && h.step_kind == STEP_MESSAGE;
 }
 
 static void tell_death(const struct keeper *k, const siginfo_t *info)
@@ -139,12 +152,12 @@ static void plan(struct keeper *k)
 {
     enum child_role before = k->role;
 
-    if (before == CHILD_FAILED || k->deaths >= FAILED_AFTER)
+    if (before == CHILD_FAILED || k->faults >= FAILED_AFTER)
         k->role = CHILD_FAILED;
     else
-        k->role = k->deaths >= DROP_AFTER ? CHILD_DROP : CHILD_SERVE;
+        k->role = k->message_deaths >= DROP_AFTER ? CHILD_DROP : CHILD_SERVE;
     if (k->role == CHILD_DROP && before != CHILD_DROP)
-        keeper_log(k, "%u workers died of one message: it is refused", k->deaths);
+        keeper_log(k, "%u workers died of one message: it is refused", k->message_deaths);
     if (k->role == CHILD_FAILED && before != CHILD_FAILED)
         keeper_log(k, "no worker gets on: the device has failed");
     k->start_at = keeper_now() + pause_before(k);
@@ -155,12 +168,12 @@ static bool ended_well(struct keeper *k, int status)
 {
     if (k->role == CHILD_DROP && status == 0) {
         k->role = CHILD_SERVE;
-        k->deaths = 0;
+        k->deaths = k->faults = k->message_deaths = 0;
         k->start_at = keeper_now();
         return true;
     }
     if (k->role == CHILD_DROP && status == WORKER_NOTHING_TO_DROP) {
-        k->deaths = FAILED_AFTER;
+        k->faults = FAILED_AFTER;
         return false;
     }
     if (status == 0 || !k->ready) {
@@ -177,7 +190,8 @@ void child_ended(struct keeper *k)
 
     if (!k->child || waitid(P_PID, (id_t)k->child, &info, WEXITED | WNOWAIT | WNOHANG) < 0 || !info.si_pid)
         return;
-    read_counts(k);
+    count_death(k, &info);
+    close(k->counts);
     waitpid(k->child, NULL, 0);
     /* What it asked for before it died has to be done. */
     while (requests_serve(k) == 0 && k->socket >= 0)
@@ -194,6 +208,5 @@ void child_ended(struct keeper *k)
         k->status = 1;
         return;
     }
-    count_death(k);
     plan(k);
 }

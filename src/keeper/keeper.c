@@ -219,7 +219,8 @@ static void run(struct keeper *k)
 
 int main(int argc, char **argv)
 {
-    struct keeper k = { .name = "device", .door = -1, .ready_fd = -1, .signals = -1, .socket = -1 };
+    struct keeper k = { .name = "device", .door = -1, .ready_fd = -1, .signals = -1, .socket = -1,
+                        .counts = -1 };
     int ret;
 
     raise_descriptor_limit();

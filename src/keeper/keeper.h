@@ -57,11 +57,13 @@ struct keeper {
 
     pid_t child; /* 0: none */
     int socket;  /* to it, or -1 */
+    int counts;  /* /proc/PID/task/PID/io of it */
     bool ready;  /* some worker was, once */
     enum child_role role;
     uint64_t word;      /* the block's step word when the last worker died */
     uint32_t deaths;    /* in a row, at that word */
-    uint32_t restarts;  /* in all */
+    uint32_t faults;    /* of those: by what the worker did, not by somebody's SIGKILL */
+    uint32_t message_deaths; /* of those: while it ran a message */
     uint64_t start_at;  /* CLOCK_MONOTONIC ns: when the next worker starts; 0: not */
     struct keeper_answer dead; /* what the last one left */
 };

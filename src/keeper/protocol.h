@@ -19,7 +19,7 @@ enum keeper_what {
     KEEPER_NEXT,    /* result: the lowest name above `name`, 0: none */
     KEEPER_SEND,    /* send `size` bytes that follow, with the descriptor, on NAME_CONNECTION; `which` */
     KEEPER_OPEN,    /* open backend file number `name` with `flags` (open(2)), anew */
-    KEEPER_DEAD,    /* answer: what the kernel counted of the worker before this one */
+    KEEPER_DEAD,    /* answer: what the kernel counted of the worker that the block belongs to */
     KEEPER_READY,   /* clients can be served */
 };
 
@@ -46,7 +46,7 @@ struct keeper_request {
 
 struct keeper_answer {
     int32_t result; /* 0 or more, or -errno */
-    uint32_t deaths; /* of KEEPER_DEAD: in a row, without a step between them */
+    uint32_t worker; /* of KEEPER_DEAD: the number of the one who asks */
     uint64_t read;    /* of KEEPER_DEAD: rchar and wchar */
     uint64_t written;
 };

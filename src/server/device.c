@@ -185,7 +185,7 @@ static int begin(struct ob_device *dev, int block_fd, const struct effect_counts
         (ret = region_memory_open(dev, inherited)) == 0 && (ret = frame_open(dev)) == 0)
         ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
     if (ret == 0)
-        ret = effect_start(&dev->block);
+        ret = effect_start(&dev->block, dev->keeping ? dev->keeping->worker : 0);
     if (ret < 0) {
         server_log(dev, "cannot %s the device's state: %s", inherited ? "inherit" : "make",
                    strerror(-ret));

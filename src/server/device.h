@@ -36,6 +36,7 @@
 #define KEEP_TWIN 0x60000000u     /* | 0: our end of the twin socket, 1: the client's, until it is sent */
 #define KEEP_DEVICE 0x70000000u   /* | number that the device chose: ob_keep() */
 struct server_keeping {
+    uint64_t worker; /* number of this process among the device's workers, from 1 */
     int (*put)(void *ctx, uint32_t name, int fd);
     void (*drop)(void *ctx, uint32_t name);
     int (*get)(void *ctx, uint32_t name); /* a new duplicate, or -errno */
@@ -203,7 +204,12 @@ static inline void server_enter(struct ob_device *dev)
 /* A step, and what leaves the process after it. Steps that no message began keep run and reply. */
 static inline void server_step_begin(struct ob_device *dev)
 {
-    step_begin(&dev->block);
+    step_begin(&dev->block, STEP_OTHER);
+    dev->state_kept = false;
+}
+static inline void server_message_begin(struct ob_device *dev)
+{
+    step_begin(&dev->block, STEP_MESSAGE);
     dev->state_kept = false;
 }
 void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply);

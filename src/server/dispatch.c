@@ -121,7 +121,7 @@ int dispatch(struct ob_device *dev, const uint8_t *bytes, size_t n, struct wire_
     struct vfio_user_header header;
 
     memcpy(&header, bytes, sizeof header);
-    server_step_begin(dev);
+    server_message_begin(dev);
     int ret = wire_is_reply(&header) ? run_reply(dev, bytes, n) : run_command(dev, bytes, n, fds);
     if (ret == -EINPROGRESS)
         return ret;

@@ -47,9 +47,11 @@ struct block_header {
     uint64_t word;
     uint64_t undo_word;
     uint64_t undo_used;
+    uint64_t step_kind; /* enum step_kind, of the last one that began */
 
     /* Effects: see effect.h. */
     struct block_effect effect;
+    uint64_t owner; /* number of the worker whose effect that is, and whose counts tell of it */
     uint64_t inherited_kind;
     int64_t inherited_result;
     uint64_t written; /* what /proc/self/io of this worker says as wchar, kept along */

@@ -48,7 +48,7 @@ int effect_counts(int pid, struct effect_counts *counts)
     return 0;
 }
 
-int effect_start(struct block *b)
+int effect_start(struct block *b, uint64_t worker)
 {
     struct effect_counts now;
     int ret = effect_counts(0, &now);
@@ -57,6 +57,7 @@ int effect_start(struct block *b)
     block_store(&b->h->effect.state, 0);
     b->h->written = now.written;
     b->h->read = now.read;
+    block_store(&b->h->owner, worker);
     return 0;
 }
 

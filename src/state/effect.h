@@ -38,8 +38,9 @@ struct effect_counts {
  * returns). 0 or -errno. */
 int effect_counts(int pid, struct effect_counts *counts);
 
-/* To be called once in a new worker, before any effect. */
-int effect_start(struct block *b);
+/* To be called once in a new worker, before any effect: from now on its own counts tell. `worker` is its
+ * number among all that had this block. */
+int effect_start(struct block *b, uint64_t worker);
 
 /*
  * write(2) and read(2) with their intent recorded. `already` is a number that the caller gets back
@@ -67,6 +68,8 @@ ssize_t effect_write_plain(struct block *b, int fd, const void *buf, size_t n);
  * belongs to no step, its kind, with the bytes that were moved since `already` was counted. For a read
  * or write of a step that was undone, the result waits until the device asks again: effect_write() and
  * effect_read() then return it instead of doing anything. EFFECT_NONE: nothing to be settled now.
+ * `dead` counts what the worker did that called effect_start() last; others may have died since, before
+ * they came that far.
  */
 enum effect_kind effect_recover(struct block *b, const struct effect_counts *dead, uint64_t *already,
                                 uint64_t *moved);

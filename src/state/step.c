@@ -20,9 +20,10 @@ static uint64_t entry_size(uint64_t n)
     return sizeof(struct head) + (n + 7) / 8 * 8;
 }
 
-void step_begin(struct block *b)
+void step_begin(struct block *b, enum step_kind kind)
 {
     block_store(&b->h->undo_used, 0);
+    block_store(&b->h->step_kind, kind);
     block_store(&b->h->undo_word, b->h->word);
 }
 
@@ -91,8 +92,9 @@ void step_cancel(struct block *b)
 
 bool step_recover(struct block *b)
 {
-    if (b->h->undo_word != b->h->word || b->h->undo_used == 0)
+    if (!step_is_open(b->h))
         return false;
     step_cancel(b);
+    block_store(&b->h->undo_word, ~b->h->word); /* no step is open until the next begins */
     return true;
 }

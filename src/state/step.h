@@ -33,8 +33,20 @@ static inline uint32_t step_reply(const struct block *b)
     return (uint32_t)b->h->word & STEP_MAX_BYTES;
 }
 
+/* What began a step: for who asks of what a worker died. */
+enum step_kind {
+    STEP_OTHER = 1, /* a timer, a backend, a start */
+    STEP_MESSAGE,
+};
+
 /* Begins a step. Steps do not nest. */
-void step_begin(struct block *b);
+void step_begin(struct block *b, enum step_kind kind);
+
+/* Did a worker die inside a step? For who only reads the header. */
+static inline bool step_is_open(const struct block_header *h)
+{
+    return h->undo_word == h->word;
+}
 
 /* Keeps the bytes of [p, p + n), which lie in a part of the block, for the way back. A piece that was
  * just touched costs nothing. More than the log can hold ends the process with a line of log: only a

@@ -122,7 +122,7 @@ void keeping_open(struct keeping *k, int fd)
 {
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     k->watch.fd = fd;
-    k->calls = (struct server_keeping){ put, drop, get, next, send_once, open_file, k };
+    k->calls = (struct server_keeping){ 0, put, drop, get, next, send_once, open_file, k };
 }
 
 void keeping_close(struct keeping *k)
@@ -138,9 +138,11 @@ int keeping_dead(struct keeping *k, struct effect_counts *counts)
     struct keeper_answer a;
     int ret = ask(k, &r, NULL, NULL, 0, &a);
 
-    if (ret == 0)
-        *counts = (struct effect_counts){ .written = a.written, .read = a.read };
-    return ret;
+    if (ret < 0)
+        return ret;
+    k->calls.worker = a.worker;
+    *counts = (struct effect_counts){ .written = a.written, .read = a.read };
+    return 0;
 }
 
 int keeping_ready(struct keeping *k)

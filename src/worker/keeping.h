@@ -15,7 +15,8 @@ struct keeping {
 void keeping_open(struct keeping *k, int fd);
 void keeping_close(struct keeping *k);
 
-/* What the kernel counted of the worker before this one. 0 or -errno. */
+/* What the kernel counted of the worker whose block this one inherits; and which number this one has.
+ * 0 or -errno. */
 int keeping_dead(struct keeping *k, struct effect_counts *counts);
 
 /* Clients can be served now. */

@@ -165,14 +165,9 @@ static void keeper_gone(struct watch *watch, uint32_t events)
 /* The block of the worker before this one, or -ENOENT: this is the first. */
 static int inherit(struct worker *w, struct effect_counts *dead)
 {
-    int block = w->keeping.calls.get(w->keeping.calls.ctx, NAME_BLOCK);
-
-    if (block < 0)
-        return block;
     int ret = keeping_dead(&w->keeping, dead);
-    if (ret < 0)
-        close(block);
-    return ret < 0 ? ret : block;
+
+    return ret < 0 ? ret : w->keeping.calls.get(w->keeping.calls.ctx, NAME_BLOCK);
 }
 
 static int open_kept(struct worker *w, const struct worker_settings *settings)

@@ -156,7 +156,7 @@ bool __wrap_step_recover(struct block *b)
 
 static void work(struct stand_in *s, long at)
 {
-    static const struct server_keeping keeping = { put, drop, get, next, send_through, open_file, NULL };
+    const struct server_keeping keeping = { s->worker, put, drop, get, next, send_through, open_file, NULL };
     static struct {
         struct watch watch;
         bool stop;
@@ -347,6 +347,8 @@ void stand_in_copy(struct stand_in *to, const struct stand_in *from)
 {
     stand_in_new(to, from->plugin, from->options, from->option_count);
     to->recovery = from->recovery;
+    to->worker = from->worker;
+    to->dead = from->dead;
     memcpy(to->guest, from->guest, sizeof to->guest);
     to->guest_count = from->guest_count;
     for (int i = 0; i < from->held_count; i++)
@@ -363,6 +365,7 @@ void stand_in_start(struct stand_in *s, long at)
         fatal("socketpair");
     stop_event = eventfd(0, EFD_CLOEXEC);
     fflush(NULL);
+    s->worker++;
     s->pid = fork();
     if (s->pid < 0)
         fatal("fork");
@@ -382,11 +385,18 @@ void stand_in_start(struct stand_in *s, long at)
 /* The worker has died: what it had read and written is known until it is reaped. */
 static int bury(struct stand_in *s)
 {
+    struct block_header h = { .owner = 0 };
     siginfo_t info;
-    int status;
+    int status, block = stand_in_fd(s, STAND_IN_BLOCK);
 
-    if (waitid(P_PID, (id_t)s->pid, &info, WEXITED | WNOWAIT) < 0 ||
-        effect_counts(s->pid, &s->dead) < 0 || waitpid(s->pid, &status, 0) != s->pid)
+    if (waitid(P_PID, (id_t)s->pid, &info, WEXITED | WNOWAIT) < 0)
+        fatal("wait");
+    if (block >= 0 && pread(block, &h, sizeof h, 0) != sizeof h)
+        fatal("block");
+    /* Of one that died before the block was its own, nothing is of interest. */
+    if (h.owner == s->worker && effect_counts(s->pid, &s->dead) < 0)
+        fatal("counts");
+    if (waitpid(s->pid, &status, 0) != s->pid)
         fatal("wait");
     close(s->control);
     close(stop_event);

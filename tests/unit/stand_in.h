@@ -18,7 +18,8 @@ struct stand_in {
     int client;     /* the client's end of the connection */
     int control;    /* to the worker that runs now, -1: none */
     int pid;
-    struct effect_counts dead; /* of the last worker that died */
+    uint64_t worker; /* number of the last one */
+    struct effect_counts dead; /* of the last one that the block belonged to */
     struct held {
         uint32_t name;
         int fd;
