@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
@@ -33,6 +34,7 @@ class Server:
     def __init__(self, folder, device, *params, options=(), prefix=(), timeout=20):
         folder.mkdir(parents=True, exist_ok=True)
         self.device = device
+        self.kept = "--no-keeper" not in options
         self.socket = folder / "socket"
         self.log = folder / "log"
         ready, ready_fd = os.pipe()
@@ -51,8 +53,21 @@ class Server:
                                  f"(exit {self.process.returncode}):\n{tail(self.log)}")
 
     @property
-    def pid(self):
+    def keeper(self):
+        """The process that was started; without a keeper it is the worker."""
         return self.process.pid
+
+    @property
+    def pid(self):
+        """The worker's: another one after each of its deaths."""
+        children = Path(f"/proc/{self.keeper}/task/{self.keeper}/children")
+        if not self.kept:
+            return self.keeper
+        deadline = time.monotonic() + 20
+        while not (words := children.read_text().split()):
+            assert time.monotonic() < deadline, "the keeper has no worker"
+            time.sleep(0.001)
+        return int(words[0])
 
     def stop(self):
         """Ends it as a user would; it has to end cleanly (a sanitizer's finding is no clean end)."""
@@ -68,6 +83,12 @@ class Server:
         assert not self.socket.exists(), f"serve {self.device} left its socket behind"
 
     def kill(self):
+        """Ends it, keeper and worker, as nobody should."""
+        if self.process.poll() is None:
+            with contextlib.suppress(AssertionError, ProcessLookupError, FileNotFoundError):
+                worker = self.pid
+                self.process.kill()
+                os.kill(worker, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 

@@ -45,7 +45,7 @@ int serve_door(const char *path, int fd, int *door, int *client)
     *door = *client = -1;
     if (path) {
         int ret = wire_listen(path, door);
-        return ret < 0 ? cli_error("serve", "%s: %s", path, strerror(-ret)) : CLI_OK;
+        return ret < 0 ? cli_error("serve", "%.900s: %s", path, strerror(-ret)) : CLI_OK;
     }
     int ret = check_socket(fd, &listening);
     if (ret < 0)

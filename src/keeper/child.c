@@ -184,6 +184,19 @@ static bool ended_well(struct keeper *k, int status)
     return false;
 }
 
+/* What it asked for before it died has to be done. */
+static void finish_requests(struct keeper *k)
+{
+    char byte;
+
+    if (k->socket < 0)
+        return;
+    while (recv(k->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+        requests_serve(k);
+    close(k->socket);
+    k->socket = -1;
+}
+
 void child_ended(struct keeper *k)
 {
     siginfo_t info = { 0 };
@@ -193,12 +206,7 @@ void child_ended(struct keeper *k)
     count_death(k, &info);
     close(k->counts);
     waitpid(k->child, NULL, 0);
-    /* What it asked for before it died has to be done. */
-    while (requests_serve(k) == 0 && k->socket >= 0)
-        if (recv(k->socket, &(char){ 0 }, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
-            break;
-    close(k->socket);
-    k->socket = -1;
+    finish_requests(k);
     k->child = 0;
     if (k->ending || (info.si_code == CLD_EXITED && ended_well(k, info.si_status)))
         return;

@@ -13,6 +13,11 @@
 static int add_file(struct ob_device *dev, int fd, uint32_t *file, bool *is_new)
 {
     int kept = dev->keeping ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (dev->keeping && kept < 0) {
+        int ret = -errno;
+        close(fd);
+        return ret;
+    }
     uint32_t number = ids_take(&dev->file_ids);
 
     *file = number;

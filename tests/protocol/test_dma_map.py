@@ -512,8 +512,9 @@ def processor_ticks(pid):
         return sum(map(int, f.read().rsplit(")", 1)[1].split()[11:13]))
 
 
-def test_no_descriptor_left_for_another_client(edu, connect):
+def test_no_descriptor_left_for_another_client(serve, connect):
     """Somebody is at the door, and cannot be let in: the process must not turn round and round."""
+    edu = serve("edu", options=["--no-keeper"])
     c = connect(edu)
     open_files = len(os.listdir(f"/proc/{edu.pid}/fd"))
     _, most = resource.prlimit(edu.pid, resource.RLIMIT_NOFILE)

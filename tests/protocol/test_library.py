@@ -25,7 +25,9 @@ def devices():
 @pytest.mark.parametrize("case", CASES)
 def test_library(serve, tmp_path, case):
     device, *params = devices()[case].replace("TMP", str(tmp_path)).split(",")
-    server = serve(str(PROBE) if device == "probe" else device, *params)
+    # A worker that is killed has to be missed.
+    options = ["--no-keeper"] if case == "server_gone" else []
+    server = serve(str(PROBE) if device == "probe" else device, *params, options=options)
     done = subprocess.run([PROGRAM, case, server.socket, str(server.pid)], capture_output=True,
                           text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr + server.log.read_text()
