@@ -3,8 +3,7 @@
  *
  * The kernel counts the bytes that a process has written and read, and shows the counts until it is
  * buried: the successor tells by them what of its predecessor's last write has left. The block's step
- * word tells whether a worker got anything done: those that die inside a step at the same word die of
- * the same thing.
+ * header tells whether a worker got anything done, and in the middle of what it died.
  */
 #include "keeper/keeper.h"
 #include "state/step.h"
@@ -20,8 +19,9 @@
 #include <unistd.h>
 
 #define DROP_AFTER 3u   /* deaths of one message, until it is refused */
-#define FAILED_AFTER 6u /* deaths by their own fault without a step between them: the device has failed */
+#define FAILED_AFTER 6u /* deaths by their own fault otherwise, until the device has failed */
 #define MS UINT64_C(1000000)
+#define LONG_LIFE (10000 * MS)
 
 static const char *const role_name[] = { "serve", "drop", "failed" };
 
@@ -75,6 +75,7 @@ int child_start(struct keeper *k)
         return -error;
     }
     k->child = pid;
+    k->started = keeper_now();
     k->socket = pair[0];
     open_counts(k);
     return 0;
@@ -110,8 +111,11 @@ static void read_counts(struct keeper *k)
     k->dead.written = number_after(text, "wchar: ");
 }
 
-/* What the block says of a death. A worker that was killed between two steps, or before its first, did
- * not die of what it did; one that was hit by anything but a SIGKILL did. */
+/*
+ * What the block says of a death. A worker that a SIGKILL hit between two steps did not die of what it
+ * did. One that died in a message may have died of that; when others die of it too, it is refused. All
+ * that happen otherwise, in a timer say, count against the device, until a worker has lived for a while.
+ */
 static void count_death(struct keeper *k, const siginfo_t *info)
 {
     struct block_header h = { .undo_word = 1 };
@@ -121,13 +125,18 @@ static void count_death(struct keeper *k, const siginfo_t *info)
         keeper_log(k, "cannot read the block: %s", strerror(errno));
     if (h.owner == k->dead.worker)
         read_counts(k); /* else it died before it had the block: its predecessor's counts still tell */
-    bool in_step = step_is_open(&h);
-    if (h.word != k->word)
-        k->deaths = k->faults = k->message_deaths = 0;
+    k->in_step = step_is_open(&h);
+    bool in_message = k->in_step && h.step_kind == STEP_MESSAGE;
+    bool lived = keeper_now() - k->started > LONG_LIFE;
+    if (h.messages != k->messages)
+        k->message_deaths = 0;
+    if (lived)
+        k->faults = k->deaths = 0;
+    k->messages = h.messages;
+    k->message_deaths += in_message;
+    k->faults += !in_message && (k->in_step || info->si_code == CLD_EXITED || info->si_status != SIGKILL);
+    k->deaths = h.word == k->word ? k->deaths + 1 : 1;
     k->word = h.word;
-    k->deaths++;
-    k->faults += in_step || info->si_code == CLD_EXITED || info->si_status != SIGKILL;
-    k->message_deaths += in_step && h.step_kind == STEP_MESSAGE;
 }
 
 static void tell_death(const struct keeper *k, const siginfo_t *info)
@@ -168,7 +177,7 @@ static bool ended_well(struct keeper *k, int status)
 {
     if (k->role == CHILD_DROP && status == 0) {
         k->role = CHILD_SERVE;
-        k->deaths = k->faults = k->message_deaths = 0;
+        k->message_deaths = 0;
         k->start_at = keeper_now();
         return true;
     }
@@ -208,7 +217,7 @@ void child_ended(struct keeper *k)
     waitpid(k->child, NULL, 0);
     finish_requests(k);
     k->child = 0;
-    if (k->ending || (info.si_code == CLD_EXITED && ended_well(k, info.si_status)))
+    if (k->ending || (info.si_code == CLD_EXITED && !k->in_step && ended_well(k, info.si_status)))
         return;
     tell_death(k, &info);
     if (!k->ready) {

@@ -60,10 +60,13 @@ struct keeper {
     int counts;  /* /proc/PID/task/PID/io of it */
     bool ready;  /* some worker was, once */
     enum child_role role;
-    uint64_t word;      /* the block's step word when the last worker died */
-    uint32_t deaths;    /* in a row, at that word */
-    uint32_t faults;    /* of those: by what the worker did, not by somebody's SIGKILL */
-    uint32_t message_deaths; /* of those: while it ran a message */
+    uint64_t started;   /* CLOCK_MONOTONIC ns */
+    bool in_step;       /* the last one died inside a step */
+    uint64_t word;      /* the block's step word when the last worker died... */
+    uint32_t deaths;    /* ...and how many in a row at that word: the pause grows */
+    uint64_t messages;  /* that had been run then... */
+    uint32_t message_deaths; /* ...and how many in a row died of the next */
+    uint32_t faults;    /* deaths by what workers did otherwise */
     uint64_t start_at;  /* CLOCK_MONOTONIC ns: when the next worker starts; 0: not */
     struct keeper_answer dead; /* what the last one left */
 };

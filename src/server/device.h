@@ -130,7 +130,8 @@ struct ob_device {
     uint64_t pin_count; /* of all */
     bool quiesce;       /* a message waits for pins to go; nothing new is pinned */
     bool refused;       /* somebody wanted to pin meanwhile */
-    bool refuse_next;   /* the next message is answered with an error, and none is run after it */
+    bool refuse_next;   /* the next message is answered with an error, and then... */
+    bool halted;        /* ...none is run any more */
     bool resume;        /* a pin has gone: try the message again */
     bool draining;      /* the client has gone, its memory is still pinned */
     bool stopping;      /* the message that waits is a stop, for which the device is not ready */

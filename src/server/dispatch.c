@@ -120,13 +120,15 @@ int dispatch(struct ob_device *dev, const uint8_t *bytes, size_t n, struct wire_
 {
     struct vfio_user_header header;
 
+    if (dev->halted)
+        return -EINPROGRESS;
     memcpy(&header, bytes, sizeof header);
     server_message_begin(dev);
     int ret = wire_is_reply(&header) ? run_reply(dev, bytes, n) : run_command(dev, bytes, n, fds);
     if (ret == -EINPROGRESS)
         return ret;
     if (dev->refuse_next)
-        dev->quiesce = true;
+        dev->quiesce = dev->halted = true;
     dev->refuse_next = false;
     dev->session->messages++;
     dev->session->bytes_in += n;

@@ -48,6 +48,7 @@ struct block_header {
     uint64_t undo_word;
     uint64_t undo_used;
     uint64_t step_kind; /* enum step_kind, of the last one that began */
+    uint64_t messages;  /* steps of STEP_MESSAGE that were finished */
 
     /* Effects: see effect.h. */
     struct block_effect effect;

@@ -78,6 +78,7 @@ void step_commit(struct block *b, uint32_t run, uint32_t reply)
     uint64_t sequence = (b->h->word >> 40) + 1;
     block_store(&b->h->word, sequence << 40 | (uint64_t)(run & STEP_MAX_BYTES) << 20 |
                                  (reply & STEP_MAX_BYTES));
+    b->h->messages += b->h->step_kind == STEP_MESSAGE;
 }
 
 /* Newest first, so that a place that was touched twice gets its oldest bytes. */

@@ -22,25 +22,24 @@ static int write_nothing(struct ob_device *dev, uint64_t at, const void *buf, si
     return 0;
 }
 
-struct ob_plugin plugin_failed(const struct ob_plugin *of)
+void failed_plugin(struct ob_plugin *p, const struct ob_plugin *of)
 {
-    struct ob_plugin p = {
-        .name = of->name,
-        .summary = of->summary,
-        .options = of->options,
-        .pci = of->pci,
-        .irq = of->irq,
-        .state = of->state,
-        .timers = of->timers,
-        .dmas = of->dmas,
-    };
+    *p = *of;
+    p->open = p->start = NULL;
+    p->close = p->irq_changed = p->memory_changed = p->work = p->committed = NULL;
+    p->reset = NULL;
+    p->timer = NULL;
+    p->dma_done = NULL;
+    p->pending = NULL;
+}
 
-    for (int i = 0; i < 6; i++) {
-        p.bar[i] = of->bar[i];
-        if (of->bar[i].size) {
-            p.bar[i].read = read_ones;
-            p.bar[i].write = write_nothing;
-        }
+/* Config space stays: the framework serves it, not the device. */
+void failed_regions(struct ob_device *dev)
+{
+    for (uint32_t i = 0; i < dev->region_count; i++) {
+        if (dev->region[i].read)
+            dev->region[i].read = read_ones;
+        if (dev->region[i].write)
+            dev->region[i].write = write_nothing;
     }
-    return p;
 }

@@ -1,14 +1,18 @@
 /*
- * failed.h - a plugin like another, of which nothing runs.
+ * failed.h - a device of which nothing runs any more.
  *
- * Its declaration is the same, so that it takes the block over; its registers read all ones, as those of
- * a device that is not there any more, and writes to them go nowhere.
+ * It has the declaration of the one that it was, and so takes its block over; its registers read all
+ * ones, as those of a device that is not there, and writes to them go nowhere.
  */
 #ifndef WORKER_FAILED_H
 #define WORKER_FAILED_H
 
-#include <outboard/device.h>
+#include "server/device.h"
 
-struct ob_plugin plugin_failed(const struct ob_plugin *of);
+/* The plugin without its functions; *p must live as long as the device. */
+void failed_plugin(struct ob_plugin *p, const struct ob_plugin *of);
+
+/* After the device was made. */
+void failed_regions(struct ob_device *dev);
 
 #endif

@@ -197,9 +197,10 @@ static int open_kept(struct worker *w, const struct worker_settings *settings)
 
 static int serve_kept(struct worker *w, const struct worker_settings *settings)
 {
-    struct ob_plugin failed = plugin_failed(settings->plugin);
+    struct ob_plugin failed;
     struct worker_settings own = *settings;
 
+    failed_plugin(&failed, settings->plugin);
     if (settings->role != ROLE_SERVE)
         own.plugin = &failed;
     w->one_client = settings->one_client;
@@ -207,6 +208,8 @@ static int serve_kept(struct worker *w, const struct worker_settings *settings)
     if (status != 0)
         return status;
     struct ob_device *dev = w->served.dev;
+    if (settings->role != ROLE_SERVE)
+        failed_regions(dev);
     dev->refuse_next = settings->role == ROLE_DROP;
     server_resume(dev);
     if (settings->role == ROLE_DROP)

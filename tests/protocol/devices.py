@@ -6,6 +6,7 @@ from program import OUTBOARD
 
 BUILD = Path(OUTBOARD).resolve().parent
 PROBE = BUILD / "tests/devices/probe.so"
+MORTAL = BUILD / "tests/devices/mortal.so"
 
 
 class Edu:

@@ -1,0 +1,65 @@
+/*
+ * mortal.c - a plugin that dies of what it is asked for: for tests of who comes after it.
+ *
+ *   BAR 0   0  read and write: a number that is kept
+ *           4  write: dies
+ *           8  write: sets a timer (ms), which kills every worker that runs it
+ *          12  write: ends with this status
+ */
+#include <outboard/device.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct mortal {
+    uint32_t number;
+};
+
+static int read_register(struct ob_device *dev, uint64_t at, void *buf, size_t n)
+{
+    struct mortal *s = ob_state(dev);
+
+    memset(buf, 0, n);
+    if (at == 0)
+        memcpy(buf, &s->number, n);
+    return 0;
+}
+
+static void die(void)
+{
+    raise(SIGSEGV);
+}
+
+static int write_register(struct ob_device *dev, uint64_t at, const void *buf, size_t n)
+{
+    struct mortal *s = ob_state(dev);
+    uint32_t value = 0;
+
+    memcpy(&value, buf, n);
+    s->number = at == 0 ? value : s->number + 1; /* what a death has to take back */
+    if (at == 4)
+        die();
+    if (at == 8)
+        ob_timer_set(dev, 0, ob_now(dev) + value * UINT64_C(1000000));
+    if (at == 12)
+        _Exit((int)value);
+    return 0;
+}
+
+static void timer(struct ob_device *dev, unsigned id)
+{
+    (void)dev;
+    (void)id;
+    die();
+}
+
+static const struct ob_plugin mortal = {
+    .name = "mortal",
+    .summary = "test device that dies",
+    .pci = { .vendor = 0x1234, .device = 0x11ff },
+    .bar[0] = { .size = 4096, .widths = OB_WIDTH_4, .read = read_register, .write = write_register },
+    .state = { .size = sizeof(struct mortal), .version = 1 },
+    .timers = 1,
+    .timer = timer,
+};
+OB_PLUGIN(mortal)

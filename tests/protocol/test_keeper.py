@@ -1,0 +1,254 @@
+"""Workers die, and their clients do not notice: the keeper, and what a successor finds."""
+
+import contextlib
+import errno
+import os
+import signal
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import raw
+from devices import MORTAL, PROBE, Edu
+from program import OUTBOARD
+from raw import memory_file, refused
+
+PAGE = 4096
+
+BAR0 = 0
+NUMBER, DIE, TIMER, EXIT = 0, 4, 8, 12
+
+
+def kill(server):
+    """Kills the worker; true once another one is there."""
+    pid = server.pid
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + raw.TIMEOUT
+    while server.pid == pid:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + raw.TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def links(pid):
+    """What a process has open; it may open and close while we look."""
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return found
+
+
+@pytest.fixture
+def mortal(serve):
+    return serve(str(MORTAL))
+
+
+def test_state_and_session_stay(serve, connect):
+    server = serve("edu")
+    c = connect(server)
+    c.set32(BAR0, Edu.LIVENESS, 0x12345678)
+    for _ in range(5):
+        kill(server)
+        assert c.get32(BAR0, Edu.LIVENESS) == 0x12345678 ^ 0xffffffff
+    assert server.log.read_text().count("killed by signal 9") == 5
+
+
+def test_memory_and_interrupts_stay(serve, connect):
+    """A transfer in both directions and the interrupts of it, with a death before each."""
+    server = serve("edu")
+    c = connect(server)
+    memory = memory_file(16 * PAGE)
+    os.pwrite(memory, b"before the deaths", 4096)
+    c.map(0x10000, 16 * PAGE, memory)
+    c.bus_master()
+    event = raw.Event()
+    c.set_irqs(0, raw.DATA_EVENTFD | raw.TRIGGER, fds=[event.fileno()])
+    for source, destination, command in [(0x11000, Edu.BUFFER, Edu.RUN | Edu.IRQ),
+                                         (Edu.BUFFER, 0x12000, Edu.RUN | Edu.TO_RAM | Edu.IRQ)]:
+        kill(server)
+        c.write(BAR0, Edu.SOURCE, struct.pack("=Q", source))
+        c.write(BAR0, Edu.DESTINATION, struct.pack("=Q", destination))
+        c.write(BAR0, Edu.COUNT, struct.pack("=Q", 17))
+        c.write(BAR0, Edu.COMMAND, struct.pack("=Q", command))
+        kill(server)
+        event.wait()
+        kill(server)
+        c.set32(BAR0, Edu.ACKNOWLEDGE, c.get32(BAR0, Edu.IRQ_STATUS))
+        c.set_irqs(0, raw.DATA_NONE | raw.UNMASK)
+    assert os.pread(memory, 17, 0x2000) == b"before the deaths"
+
+
+def test_requests_wait(serve, connect):
+    """What is sent while there is no worker is answered, once and in order."""
+    server = serve("edu")
+    c = connect(server)
+    for n in range(20):
+        os.kill(server.pid, signal.SIGKILL)
+        for i in range(50):
+            c.set32(BAR0, Edu.LIVENESS, n * 100 + i)
+            assert c.get32(BAR0, Edu.LIVENESS) == (n * 100 + i) ^ 0xffffffff
+    assert c.is_silent()
+
+
+def test_many_in_flight(serve, connect):
+    server = serve("edu")
+    c = connect(server)
+    for _ in range(10):
+        ids = [c.send(raw.REGION_READ, struct.pack("=QII", Edu.ID, BAR0, 4)) for _ in range(200)]
+        os.kill(server.pid, signal.SIGKILL)
+        for id in ids:
+            c.check(c.receive(), raw.REGION_READ, id)
+    assert c.is_silent()
+
+
+def test_a_client_that_has_not_said_who_it_is(serve, connect):
+    server = serve("edu")
+    c = connect(server, version=None)
+    kill(server)
+    c.negotiate()
+    assert c.get32(BAR0, Edu.ID) == 0x010000ed
+
+
+def test_clients_come_while_there_is_no_worker(serve, connect):
+    server = serve("edu")
+    for _ in range(10):
+        os.kill(server.pid, signal.SIGKILL)
+        connect(server).close()
+
+
+def test_client_goes_while_there_is_no_worker(serve, connect):
+    """Its memory and interrupts are not left with anybody."""
+    server = serve(str(PROBE))
+    connect(server).close()
+    held = lambda: [link for link in links(server.keeper) if "memfd:guest" in link]
+    for _ in range(5):
+        c = connect(server)
+        c.map(0, PAGE, memory_file(PAGE))
+        os.kill(server.pid, signal.SIGKILL)
+        c.close()
+        wait_for(lambda: not held())
+    connect(server)
+
+
+def test_message_that_kills_is_refused(mortal, connect):
+    c = connect(mortal)
+    c.set32(BAR0, NUMBER, 77)
+    for _ in range(3):
+        with refused(errno.EIO):
+            c.set32(BAR0, DIE, 1)
+        assert c.get32(BAR0, NUMBER) == 77
+    log = mortal.log.read_text()
+    assert log.count("signal 11") == 9
+    assert log.count("3 workers died of one message: it is refused") == 3
+
+
+def test_message_that_ends_the_worker_is_refused(mortal, connect):
+    c = connect(mortal)
+    for status in 0, 1, 42:
+        with refused(errno.EIO):
+            c.set32(BAR0, EXIT, status)
+    c.set32(BAR0, NUMBER, 5)
+    assert c.get32(BAR0, NUMBER) == 5
+
+
+def test_killing_message_among_others(mortal, connect):
+    c = connect(mortal)
+    write = lambda at, value: c.send(raw.REGION_WRITE, struct.pack("=QIII", at, BAR0, 4, value))
+    ids = [write(NUMBER, 1), write(NUMBER, 2), write(DIE, 0), write(NUMBER, 3)]
+    errors = []
+    for id in ids:
+        reply = c.receive()
+        assert reply.id == id
+        errors.append(reply.error)
+    assert errors == [0, 0, errno.EIO, 0]
+    assert c.get32(BAR0, NUMBER) == 3
+
+
+def test_timer_that_kills_fails_the_device(mortal, connect):
+    c = connect(mortal)
+    c.set32(BAR0, NUMBER, 1)
+    c.set32(BAR0, TIMER, 10)
+    wait_for(lambda: c.get32(BAR0, NUMBER) == 0xffffffff)
+    c.set32(BAR0, DIE, 1)  # nothing runs any more that could die
+    assert c.get32(BAR0, NUMBER) == 0xffffffff
+    assert "no worker gets on: the device has failed" in mortal.log.read_text()
+    c.close()
+    assert connect(mortal).get32(BAR0, NUMBER) == 0xffffffff
+
+
+def test_kills_from_outside_are_no_faults(serve, connect):
+    """However many in a row: neither a message nor the device is given up."""
+    server = serve("edu")
+    c = connect(server)
+    for _ in range(12):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGKILL)
+        time.sleep(0.001)
+    c.set32(BAR0, Edu.LIVENESS, 1)
+    assert c.get32(BAR0, Edu.LIVENESS) == 0xfffffffe
+    assert "refused" not in server.log.read_text() and "failed" not in server.log.read_text()
+
+
+def test_keeper_killed(serve, connect):
+    server = serve("edu")
+    c = connect(server)
+    c.set32(BAR0, Edu.LIVENESS, 5)
+    worker = server.pid
+    os.kill(server.keeper, signal.SIGKILL)
+    server.process.wait()
+    wait_for(lambda: "the keeper has died" in server.log.read_text())
+    assert c.get32(BAR0, Edu.LIVENESS) == 5 ^ 0xffffffff
+    c.map(0, PAGE, memory_file(PAGE))
+    c.close()
+    wait_for(lambda: not os.path.exists(f"/proc/{worker}/exe"))
+    server.socket.unlink()
+
+
+def test_the_same_file_though_its_path_leads_elsewhere(serve, tmp_path):
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(1 << 20))
+    server = serve("nvme", f"file={path}")
+    path.rename(tmp_path / "moved")
+    path.write_bytes(b"x" * 5)
+    kill(server)
+    subprocess.run([OUTBOARD, "inspect", server.socket], check=True, capture_output=True, timeout=60)
+    open_files = links(server.pid)
+    assert str(tmp_path / "moved") in open_files and str(path) not in open_files
+
+
+def test_one_connection(connect):
+    """--fd with a connection: its end is the end of keeper and worker."""
+    import socket
+    ours, theirs = socket.socketpair()
+    process = subprocess.Popen([OUTBOARD, "serve", "edu", f"--fd={theirs.fileno()}"],
+                               pass_fds=[theirs.fileno()])
+    theirs.close()
+    c = connect(ours)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    os.kill(int(children.read_text().split()[0]), signal.SIGKILL)
+    assert c.get32(BAR0, Edu.ID) == 0x010000ed
+    c.close()
+    assert process.wait(timeout=20) == 0
+
+
+def test_ends_with_its_worker(mortal):
+    worker = mortal.pid
+    mortal.stop()
+    assert not os.path.exists(f"/proc/{worker}")
+
+
+def test_keeper_is_small(serve):
+    server = serve("edu")
+    for line in Path(f"/proc/{server.keeper}/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            assert int(line.split()[1]) < 512
