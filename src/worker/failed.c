@@ -31,6 +31,8 @@ void failed_plugin(struct ob_plugin *p, const struct ob_plugin *of)
     p->timer = NULL;
     p->dma_done = NULL;
     p->pending = NULL;
+    p->stop = NULL;
+    p->loaded = NULL;
 }
 
 /* Config space stays: the framework serves it, not the device. */
