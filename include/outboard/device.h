@@ -322,6 +322,7 @@ const char *ob_option_nth(struct ob_device *dev, const char *key, unsigned nth);
 
 /* In open() alone: there is no MSI-X this time, whatever the declaration says. */
 void ob_without_msix(struct ob_device *dev);
+
 /*
  * open(2) of the file that the nth value (from 0) of an OB_OPTION_FILE names. The descriptor is the
  * device's, and its file description is new, also in a successor; which file it is was settled when the
