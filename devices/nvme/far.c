@@ -451,6 +451,21 @@ void far_clear(struct ob_device *dev)
     }
 }
 
+void far_forget(struct ob_device *dev)
+{
+    struct nvme *s = ob_state(dev);
+
+    for (uint32_t k = 0; k < FARS; k++) {
+        struct nvme_far *f = &s->far[k];
+        if (f->stage == FAR_FREE && !f->moving)
+            continue;
+        ob_dma_cancel(dev, DMA_FAR + k);
+        touch_head(dev, f);
+        f->stage = FAR_FREE;
+        f->moving = 0;
+    }
+}
+
 /* Transfers go on by themselves, unless they were left behind with another host: -EBUSY otherwise. */
 void far_adopt(struct ob_device *dev)
 {

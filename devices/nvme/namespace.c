@@ -53,7 +53,7 @@ static int file_size(int fd, uint64_t *bytes)
  * io_uring may finish after the process has gone. A successor therefore waits here until its
  * predecessor's I/O is over.
  */
-static int lock(int fd, bool readonly)
+static int lock(int fd, bool readonly, bool wait)
 {
     struct flock l = { .l_type = readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
     const struct timespec pause = { 0, LOCK_PAUSE_NS };
@@ -63,6 +63,8 @@ static int lock(int fd, bool readonly)
             return 0;
         if (errno != EAGAIN && errno != EACCES)
             return -errno;
+        if (!wait)
+            break;
         nanosleep(&pause, NULL);
     }
     return -EBUSY;
@@ -138,7 +140,7 @@ static int open_file(struct ob_device *dev, uint32_t i, const char *path, bool d
     if (ret == 0 && ns->bytes == 0)
         ret = -ENODATA;
     if (ret == 0)
-        ret = lock(ns->fd, p->readonly);
+        ret = p->incoming ? 0 : lock(ns->fd, p->readonly, true);
     if (ret < 0)
         return wrong(dev, path, ret);
     ns->blocks = ns->bytes >> p->lba_shift;
@@ -179,7 +181,35 @@ int namespaces_open(struct ob_device *dev)
         if (ret < 0)
             return ret;
     }
+    p->locked = !p->incoming;
     return 0;
+}
+
+int namespaces_lock(struct ob_device *dev, bool wait)
+{
+    struct private *p = ob_private(dev);
+
+    if (p->locked)
+        return 0;
+    p->locked = true;
+    for (uint32_t i = 0; i < p->namespaces; i++) {
+        int ret = lock(p->ns[i].fd, p->readonly, wait);
+        if (ret == 0)
+            continue;
+        namespaces_unlock(dev);
+        return wrong(dev, ob_option_nth(dev, "file", i), ret);
+    }
+    return 0;
+}
+
+void namespaces_unlock(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+    struct flock l = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+
+    for (uint32_t i = 0; i < p->namespaces && p->locked; i++)
+        fcntl(p->ns[i].fd, F_OFD_SETLK, &l);
+    p->locked = false;
 }
 
 void namespaces_close(struct ob_device *dev)
@@ -196,6 +226,14 @@ void namespaces_close(struct ob_device *dev)
 }
 
 /* ---- Sizes ----------------------------------------------------------------------------------------- */
+
+void namespaces_measure(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    for (uint32_t i = 0; i < p->namespaces; i++)
+        file_size(p->ns[i].fd, &p->ns[i].bytes);
+}
 
 void namespaces_look(struct ob_device *dev)
 {
@@ -297,7 +335,8 @@ int namespaces_start(struct ob_device *dev)
             SET(dev, s->blocks[i], p->ns[i].blocks);
         p->ns[i].blocks = s->blocks[i]; /* a successor goes on with what the guest was told */
     }
-    p->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (p->inotify < 0)
+        p->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (p->inotify < 0)
         return 0; /* none to be had: admin commands look */
     watch(dev);

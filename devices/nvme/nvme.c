@@ -64,6 +64,8 @@ static int read_options(struct ob_device *dev)
         return bad(dev, "msix", "on or off");
     if (!msix)
         ob_without_msix(dev);
+    if (ob_parse_bool(ob_option(dev, "incoming"), &p->incoming) < 0)
+        return bad(dev, "incoming", "on or off");
     return read_serial(dev);
 }
 
@@ -127,17 +129,20 @@ static void results_ready(struct ob_device *dev, int fd, uint32_t events)
 
 static int start(struct ob_device *dev)
 {
-    struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
 
-    int ret = namespaces_start(dev);
+    if (state_goes_on(dev))
+        return 0;
+    int ret = state_start(dev);
+    if (ret < 0)
+        return ret;
+    ret = namespaces_start(dev);
     if (ret == 0)
         ret = ob_watch(dev, p->engine->kind->fd(p->engine), EPOLLIN, results_ready);
     if (ret < 0) {
         ob_error(dev, "cannot watch for I/O: %s", strerror(-ret));
         return ret;
     }
-    p->epoch = s->epoch;
     queue_adopt(dev);
     doorbell_start(dev);
     work_soon(dev);
@@ -189,43 +194,9 @@ static const struct ob_option options[] = {
     { "direct", "on|off", "pass the page cache by (O_DIRECT)", "off", 0 },
     { "readonly", "on|off", "the guest may not write", "off", 0 },
     { "msix", "on|off", "MSI-X; off leaves MSI, for a disk that QEMU shall be able to unplug", "on", 0 },
+    { "incoming", "on|off", "another process may have the files until it hands its guest over", "off", 0 },
     { "engine", "auto|uring|threads", "what does I/O that may block", "auto", 0 },
     { NULL, NULL, NULL, NULL, 0 },
-};
-
-static const struct ob_field fields[] = {
-    OB_INT(struct nvme, cc),
-    OB_INT(struct nvme, csts),
-    OB_INT(struct nvme, intms),
-    OB_INT(struct nvme, aqa),
-    OB_INT(struct nvme, asq),
-    OB_INT(struct nvme, acq),
-    OB_INT(struct nvme, resetting),
-    OB_INT(struct nvme, shutting),
-    OB_INT(struct nvme, subsystem_reset),
-    OB_INT(struct nvme, epoch),
-    OB_INT(struct nvme, power_on),
-    OB_INT(struct nvme, shadow),
-    OB_INT(struct nvme, shadow_doorbells),
-    OB_INT(struct nvme, shadow_events),
-    OB_BYTES(struct nvme, features),
-    OB_INT(struct nvme, event_pending),
-    OB_INT(struct nvme, event_masked),
-    OB_INTS(struct nvme, event_slot),
-    OB_INT(struct nvme, event_count),
-    OB_INTS(struct nvme, changed),
-    OB_INTS(struct nvme, blocks),
-    OB_BYTES(struct nvme, counters),
-    OB_BYTES(struct nvme, error),
-    OB_INT(struct nvme, live),
-    OB_INT(struct nvme, interrupting),
-    OB_BYTES(struct nvme, sq),
-    OB_BYTES(struct nvme, cq),
-    OB_INTS(struct nvme, slot_map),
-    OB_BYTES(struct nvme, slot),
-    OB_BYTES(struct nvme, fetch),
-    OB_BYTES(struct nvme, post),
-    OB_END,
 };
 
 static const struct ob_plugin nvme = {
@@ -246,7 +217,7 @@ static const struct ob_plugin nvme = {
     .irq = { .intx = true,
              .msi = 32,
              .msix = { .count = QUEUES, .bar = 0, .table = MSIX_TABLE, .pba = MSIX_PBA } },
-    .state = { .size = sizeof(struct nvme), .fields = fields, .version = 1, .touched = true },
+    .state = { .size = sizeof(struct nvme), .fields = state_fields, .version = 1, .touched = true },
     .private_size = sizeof(struct private),
     .timers = TIMERS,
     .dmas = DMAS,
@@ -261,5 +232,7 @@ static const struct ob_plugin nvme = {
     .pending = work_pending,
     .work = work,
     .committed = work_committed,
+    .stop = state_stop,
+    .loaded = state_loaded,
 };
 OB_PLUGIN(nvme)

@@ -2,6 +2,7 @@
  * nvme.h - the controller: its state, what a process knows beside it, and which file does what.
  *
  *   nvme.c      the plugin: options, beginning, end          registers.c  BAR 0, enable, reset, shutdown
+ *   state.c     what migrates, and what may be believed of it; standing still and going on
  *   work.c      the step that does everything                doorbell.c   shadow doorbells, polling
  *   queue.c     fetching, posting, adopting                  irq.c        interrupts and coalescing
  *   slot.c      the table of commands in flight              data.c       PRP and SGL
@@ -50,6 +51,7 @@
 #define FAR_FETCH 8u  /* entries of a submission queue that are read at a time by messages */
 #define MDTS 8u
 #define NO_SLOT UINT32_MAX
+#define MPS_MAX 4u /* of CC.MPS: pages of 64 KiB */
 
 /* ---- What outlives the process -------------------------------------------------------------------- */
 
@@ -174,7 +176,18 @@ struct nvme_counters {
     uint64_t busy_ns;
 };
 
+/* What the guest was told about the disk, and remembers: it is the same after a move. */
+struct nvme_identity {
+    uint32_t lba_shift; /* 0: nothing is known yet */
+    uint32_t namespaces;
+    uint32_t queues;
+    uint32_t readonly;
+    uint8_t serial[24];
+    uint64_t hash[NAMESPACES];
+};
+
 struct nvme {
+    struct nvme_identity identity;
     uint32_t cc, csts, intms, aqa;
     uint64_t asq, acq;
     uint32_t resetting; /* CC.EN was cleared: ends when no I/O is under way */
@@ -245,7 +258,12 @@ struct private {
     uint32_t queues; /* pairs for I/O */
     uint32_t lba_shift;
     bool readonly;
-    char serial[21];
+    bool incoming; /* another process may still have the files */
+    bool locked;   /* the files are ours */
+    bool started;  /* this process has begun */
+    bool stopping; /* nothing new is begun */
+    bool stopped;
+    char serial[24];
 
     struct nvme_engine *engine;
     struct nvme_run *run; /* SLOTS + 1: one for each slot, and one of the controller's own */
@@ -328,6 +346,14 @@ static inline struct nvme_sq *sq_of(struct nvme *s, const struct nvme_slot *slot
     return &s->sq[slot->sq];
 }
 
+/* ---- state.c ---- */
+extern const struct ob_field state_fields[];
+int state_loaded(struct ob_device *dev, uint32_t version);
+int state_stop(struct ob_device *dev);
+bool state_goes_on(struct ob_device *dev); /* a stop had not come to its end, and never mind */
+/* Another state than this process knew, or the same after a stop: takes it up. */
+int state_start(struct ob_device *dev);
+
 /* ---- registers.c ---- */
 int registers_read(struct ob_device *dev, uint64_t at, void *buf, size_t n);
 int registers_write(struct ob_device *dev, uint64_t at, const void *buf, size_t n);
@@ -342,6 +368,8 @@ void controller_settle(struct ob_device *dev);
 bool work_pending(struct ob_device *dev);
 void work(struct ob_device *dev);
 void work_committed(struct ob_device *dev);
+void work_forget(struct ob_device *dev); /* what this process knows is of another state */
+void work_count(struct ob_device *dev);  /* what was counted goes to the state */
 void work_soon(struct ob_device *dev); /* in any callback: work() will be called at once */
 
 /* ---- doorbell.c ---- */
@@ -430,6 +458,7 @@ int far_read_list(struct ob_device *dev, uint64_t address, void *buf, size_t n);
 bool far_is_moving(const struct nvme *s); /* transfers are under way */
 bool far_is_idle(struct ob_device *dev);
 void far_clear(struct ob_device *dev);
+void far_forget(struct ob_device *dev); /* commands with data by messages, whose slots begin anew */
 void far_adopt(struct ob_device *dev);
 
 /* ---- irq.c ---- */
@@ -495,7 +524,11 @@ uint16_t run_result(struct ob_device *dev, uint32_t i);
 /* ---- namespace.c ---- */
 int namespaces_open(struct ob_device *dev);
 void namespaces_close(struct ob_device *dev);
+/* The files are locked, at once or after some time (wait), or let go. -EBUSY after a line of log. */
+int namespaces_lock(struct ob_device *dev, bool wait);
+void namespaces_unlock(struct ob_device *dev);
 int namespaces_start(struct ob_device *dev);
+void namespaces_measure(struct ob_device *dev); /* how large the files are now */
 void namespaces_look(struct ob_device *dev); /* have sizes changed? In a step. */
 void namespaces_reset(struct ob_device *dev); /* timers were cancelled */
 void namespaces_timer(struct ob_device *dev);

@@ -12,7 +12,6 @@
 
 /* CAP (3.1.1): MQES, CQR, TO in 500 ms, DSTRD 0, NSSRS, CSS: NVM, MPSMIN 4 KiB, MPSMAX 64 KiB. */
 #define CAP ((uint64_t)(ENTRIES - 1) | 1ull << 16 | 60ull << 24 | 1ull << 36 | 1ull << 37 | 4ull << 52)
-#define MPS_MAX 4u
 
 /* ---- Reading --------------------------------------------------------------------------------------- */
 
@@ -68,6 +67,10 @@ static void enable(struct ob_device *dev)
     if (CC_CSS(s->cc) || CC_AMS(s->cc) || CC_MPS(s->cc) > MPS_MAX || sq < 2 || cq < 2 ||
         s->asq % page_size(s) || s->acq % page_size(s)) {
         controller_fatal(dev, "it was enabled with settings that it does not have");
+        return;
+    }
+    if (namespaces_lock(dev, false) < 0) {
+        controller_fatal(dev, "its files are not free");
         return;
     }
     ob_touch(dev, &s->sq[0], sizeof s->sq[0]);

@@ -160,7 +160,7 @@ void run_start(struct ob_device *dev)
         go_on(dev, i);
     }
     p->retry = false;
-    while (p->start.count && can_complete(s)) {
+    while (p->start.count && can_complete(s) && !p->stopping) {
         if (!start(dev, p->start.slot[p->start.first]))
             break;
         ring_pop(&p->start);

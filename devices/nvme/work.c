@@ -34,7 +34,7 @@ bool work_pending(struct ob_device *dev)
     return false;
 }
 
-static void add_counters(struct ob_device *dev)
+void work_count(struct ob_device *dev)
 {
     struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
@@ -56,18 +56,33 @@ void work(struct ob_device *dev)
     controller_settle(dev);
     if (can_complete(s))
         queue_post_ready(dev);
-    if (is_running(s)) {
+    if (is_running(s) && !p->stopping) {
         doorbell_look(dev);
         queue_fetch(dev);
         event_report(dev);
     }
-    far_go_on(dev);
+    if (!p->stopping)
+        far_go_on(dev);
     if (p->written)
         namespaces_written(dev);
-    add_counters(dev);
+    work_count(dev);
     irq_end(dev);
     if (p->again)
         work_soon(dev);
+}
+
+void work_forget(struct ob_device *dev)
+{
+    const struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+
+    run_forget(dev);
+    slot_count_all(dev);
+    doorbell_forget(dev);
+    p->blocked = p->coalesce_timer = p->far_admin = false;
+    p->far_queues = p->held = 0;
+    memset(p->far_cq, 0, sizeof p->far_cq);
+    p->epoch = s->epoch;
 }
 
 void work_committed(struct ob_device *dev)
@@ -75,19 +90,12 @@ void work_committed(struct ob_device *dev)
     struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
 
-    if (p->epoch != s->epoch) {
-        run_forget(dev);
-        slot_count_all(dev);
-        doorbell_forget(dev);
-        p->blocked = p->coalesce_timer = p->far_admin = false;
-        p->far_queues = p->held = 0;
-        memset(p->far_cq, 0, sizeof p->far_cq);
-        p->epoch = s->epoch;
-    }
+    if (p->epoch != s->epoch)
+        work_forget(dev);
     if (p->start.count || p->go_on.count)
         run_start(dev);
     bool idle = p->outstanding == 0 && (!can_complete(s) || (!p->start.count && !p->post.count && far_is_idle(dev)));
-    if (s->shutting && !p->flushed && idle && run_flush_all(dev)) {
+    if (s->shutting && !p->flushed && idle && !p->stopping && run_flush_all(dev)) {
         p->flushed = true;
         work_soon(dev);
     }

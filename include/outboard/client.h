@@ -342,15 +342,17 @@ int ob_client_mig_data_write(struct ob_client *c, const void *buf, size_t n);
 /*
  * Moves the state of a running device to another one of the same kind, on another connection, which
  * runs then; the first one is left in STOP. Memory (at the same addresses) and interrupts have been
- * set up at `to`; the caller's part of the machine stands still, as VFIO asks for. If *stopped is not
- * NULL, it is called when `from` stands still, with ctx: to copy pages that were written until then.
+ * set up at `to`. The rest of the machine is the caller's: at(ctx, OB_MOVE_STOPS) is called when the
+ * device is about to be stopped, and nothing may use it from then on; at(ctx, OB_MOVE_STOPPED) when it
+ * stands still and no longer writes to memory. at may be NULL; an error of its own ends the move.
  *
  * Before anything is stopped, `to` sees what it would have to load, where both sides know PRE_COPY. On
  * an error, `from` runs again if it can, and `to` was reset. The sentence is with the connection that
- * ob_client_error() has one for; *at_to (may be NULL) says which.
+ * the error is of; *at_to (may be NULL) says which.
  */
-int ob_client_move(struct ob_client *from, struct ob_client *to, int (*stopped)(void *ctx), void *ctx,
-                   bool *at_to);
+enum ob_move { OB_MOVE_STOPS, OB_MOVE_STOPPED };
+int ob_client_move(struct ob_client *from, struct ob_client *to,
+                   int (*at)(void *ctx, enum ob_move moment), void *ctx, bool *at_to);
 
 /*
  * The log of pages that the device wrote to. _start: to which ranges (n == 0: everywhere), by pages of

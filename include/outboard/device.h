@@ -283,9 +283,10 @@ struct ob_plugin {
      */
     int (*stop)(struct ob_device *dev);
     /*
-     * The state was filled in from a stream that was made for `version` of it (oldest to version).
-     * Fields have the right sizes; nothing else about them can be believed. Look at the state alone:
-     * 0, or -EINVAL after an ob_error() that says what is wrong; then the old state comes back.
+     * The fields were filled in from a stream that was made for `version` of them (oldest to version);
+     * members that are no fields hold what they held. Sizes are right; nothing else can be believed.
+     * Look at the state alone: 0, or -EINVAL after an ob_error() that says what is wrong; then the old
+     * state comes back.
      */
     int (*loaded)(struct ob_device *dev, uint32_t version);
 };
@@ -385,6 +386,9 @@ void ob_timer_cancel(struct ob_device *dev, unsigned id);
  */
 int ob_dma_read(struct ob_device *dev, unsigned slot, uint64_t address, void *buf, size_t n);
 int ob_dma_write(struct ob_device *dev, unsigned slot, uint64_t address, const void *buf, size_t n);
+/* Forgets a transfer, and dma_done is not called. For stop() and loaded(), see struct ob_plugin. A write
+ * may have been made, in whole or in part. */
+void ob_dma_cancel(struct ob_device *dev, unsigned slot);
 
 /*
  * Guest memory at once, without a transfer: copies, if all of it is mapped. 0, or:

@@ -143,7 +143,7 @@ static int knows_pre_copy(struct move *m)
     return ret < 0 ? ret : (flags & OB_MIGRATION_PRE_COPY) != 0;
 }
 
-static int move(struct move *m, int (*stopped)(void *ctx), void *ctx)
+static int move(struct move *m, int (*at)(void *ctx, enum ob_move moment), void *ctx)
 {
     int pre_copy = knows_pre_copy(m);
     int ret = pre_copy < 0 ? pre_copy : set_state(m, true, VFIO_DEVICE_STATE_RESUMING);
@@ -153,10 +153,12 @@ static int move(struct move *m, int (*stopped)(void *ctx), void *ctx)
         if (ret == 0)
             ret = copy_data(m);
     }
+    if (ret == 0 && at)
+        ret = at(ctx, OB_MOVE_STOPS);
     if (ret == 0)
         ret = set_state(m, false, VFIO_DEVICE_STATE_STOP_COPY);
-    if (ret == 0 && stopped)
-        ret = stopped(ctx);
+    if (ret == 0 && at)
+        ret = at(ctx, OB_MOVE_STOPPED);
     if (ret == 0)
         ret = copy_data(m);
     if (ret == 0)
@@ -166,14 +168,14 @@ static int move(struct move *m, int (*stopped)(void *ctx), void *ctx)
     return ret;
 }
 
-int ob_client_move(struct ob_client *from, struct ob_client *to, int (*stopped)(void *ctx), void *ctx,
-                   bool *at_to)
+int ob_client_move(struct ob_client *from, struct ob_client *to,
+                   int (*at)(void *ctx, enum ob_move moment), void *ctx, bool *at_to)
 {
     struct move m = { .from = from, .to = to, .buf = malloc(PIECE) };
 
     if (!m.buf)
         return client_refuse(from, -ENOMEM, "no memory for the state of a device");
-    int ret = move(&m, stopped, ctx);
+    int ret = move(&m, at, ctx);
     if (ret < 0) {
         char why[OB_CLIENT_ERROR_SIZE];
         ob_client_error(m.at_to ? to : from, why, sizeof why);

@@ -39,12 +39,23 @@ int ob_dma_write(struct ob_device *dev, unsigned slot, uint64_t address, const v
     return queue(dev, true, slot, address, buf, n);
 }
 
+static void free_slot(struct ob_device *dev, unsigned slot)
+{
+    SET(dev, dev->work->dma[slot].busy, 0);
+    SET(dev, dev->work->dmas, dev->work->dmas & ~(UINT64_C(1) << slot));
+}
+
+void ob_dma_cancel(struct ob_device *dev, unsigned slot)
+{
+    if (slot < dev->plugin->dmas)
+        free_slot(dev, slot);
+}
+
 /* Frees the slot and tells the device. Inside a step. */
 static void finish(struct ob_device *dev, unsigned slot, int error)
 {
     server_enter(dev);
-    SET(dev, dev->work->dma[slot].busy, 0);
-    SET(dev, dev->work->dmas, dev->work->dmas & ~(UINT64_C(1) << slot));
+    free_slot(dev, slot);
     if (dev->plugin->dma_done)
         dev->plugin->dma_done(dev, slot, error);
 }
@@ -237,6 +248,7 @@ void dma_stop(struct ob_device *dev)
         struct shared_dma *d = &dev->work->dma[__builtin_ctzll(left)];
         server_touch(dev, d, sizeof *d);
         d->under_way = 0;
+        d->error = 0;
         d->asked = d->done;
     }
     dma_message_cancel(dev);

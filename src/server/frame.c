@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SECTION_FRAMEWORK, SECTION_DEVICE, SECTION_REGIONS };
-
 #define FRAMEWORK_VERSION 1u
 #define UNKNOWN_FIELDS (64u << 10) /* of a newer build, in bytes of a stream */
 #define FIELD_OVERHEAD 256u        /* in a stream, at most */

@@ -11,6 +11,9 @@
 
 #include "server/device.h"
 
+/* The memory of regions comes last: it is not in the block, and not put back when a step is undone. */
+enum { SECTION_FRAMEWORK, SECTION_DEVICE, SECTION_REGIONS };
+
 /* Makes the stream of this device, once its block is there. 0 or -errno. */
 int frame_open(struct ob_device *dev);
 void frame_close(struct ob_device *dev);

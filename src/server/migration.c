@@ -7,6 +7,7 @@
 #include "server/guest.h"
 #include "server/irq.h"
 #include "server/log.h"
+#include "server/reset.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -113,20 +114,26 @@ void migration_unstop(struct ob_device *dev)
 
 /* ---- Loading ---------------------------------------------------------------------------------------- */
 
+static void touch_field(void *dev, void *p, size_t n)
+{
+    server_touch(dev, p, n);
+}
+
 static int load_all(struct ob_device *dev, char why[FIELDS_WHY])
 {
     struct shared_migration *g = dev->migration;
     uint32_t versions[FIELDS_SECTIONS];
 
     server_touch(dev, &g->frame, sizeof g->frame);
-    server_touch(dev, dev->state, dev->plugin->state.size);
-    dev->state_kept = true;
+    server_enter(dev);
+    if (dev->plugin->state.touched)
+        fields_each(dev->stream, SECTION_DEVICE, touch_field, dev);
     int ret = fields_load(dev->stream, ob_now(dev), dev->incoming, g->received, versions, why);
     if (ret == 0)
         ret = frame_load(dev, why);
     if (ret == 0 && dev->plugin->loaded) {
         snprintf(why, FIELDS_WHY, "the device refused it");
-        ret = dev->plugin->loaded(dev, versions[1]);
+        ret = dev->plugin->loaded(dev, versions[SECTION_DEVICE]);
     }
     return ret < 0 ? -EINVAL : 0;
 }
@@ -209,24 +216,19 @@ int migration_set(struct ob_device *dev, uint32_t state)
     return 0;
 }
 
+/* The state of a device that stands still has perhaps gone elsewhere, and runs there. */
 void migration_attached(struct ob_device *dev)
 {
     struct shared_migration *g = dev->migration;
-    bool stopped = server_stopped(dev);
 
-    if (g->state == RUNNING || g->state == ERROR)
+    if (g->state == RUNNING)
         return;
     server_step_begin(dev);
-    SET(dev, g->state, RUNNING);
-    if (stopped) {
-        thaw_timers(dev, ob_now(dev));
-        int ret = migration_start(dev);
-        if (ret < 0) {
-            server_step_undo(dev);
-            server_log(dev, "it was stopped for a migration, and cannot go on before it is reset: %s",
-                       strerror(-ret));
-            SET(dev, g->state, ERROR);
-        }
+    if (!server_stopped(dev)) {
+        SET(dev, g->state, RUNNING);
+    } else if (server_reset(dev) < 0) {
+        server_step_undo(dev);
+        server_log(dev, "it was stopped for a migration, and cannot be reset now");
     }
     server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
 }

@@ -29,7 +29,8 @@ int migration_start(struct ob_device *dev);
 /* A stop that did not come to its end: the one who wanted it has gone. Between steps. */
 void migration_unstop(struct ob_device *dev);
 
-/* A new client finds the device running, if it can. Between steps. */
+/* A new client finds the device running: one that stood still is reset, as VFIO does at opening it.
+ * Between steps. */
 void migration_attached(struct ob_device *dev);
 
 #endif

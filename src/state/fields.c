@@ -282,6 +282,15 @@ size_t fields_read(const struct fields *s, uint64_t moment, uint64_t at, void *b
     return n;
 }
 
+void fields_each(const struct fields *s, unsigned section, void (*fn)(void *ctx, void *p, size_t n),
+                 void *ctx)
+{
+    const struct fields_section *of = &s->section[section];
+
+    for (const struct ob_field *f = of->fields; f->kind != OB_FIELD_END; f++)
+        fn(ctx, (uint8_t *)of->base + f->offset, (size_t)f->size * f->count);
+}
+
 /* ---- Places ---------------------------------------------------------------------------------------- */
 
 const char *fields_find_field(const struct fields *s, unsigned section, uint64_t offset, uint64_t size,

@@ -68,6 +68,10 @@ int fields_check(struct fields *s, const void *bytes, size_t n, char why[FIELDS_
 int fields_load(struct fields *s, uint64_t moment, const void *bytes, size_t n, uint32_t *versions,
                 char why[FIELDS_WHY]);
 
+/* All pieces of memory that the fields of a section lie in; what is between them is nobody's. */
+void fields_each(const struct fields *s, unsigned section, void (*fn)(void *ctx, void *p, size_t n),
+                 void *ctx);
+
 /* Where a byte of the state lies, in words that another build understands: the name of the field in
  * section i, and the byte in its elements. NULL: in none. [offset, offset + size) lies in one piece. */
 const char *fields_find_field(const struct fields *s, unsigned section, uint64_t offset, uint64_t size,

@@ -127,7 +127,7 @@ int driver_map(struct driver *d, uint64_t address, void *memory, uint64_t size)
                              far ? 0 : (uint64_t)((uint8_t *)memory - d->memory), rw);
 }
 
-static void map_all(struct driver *d)
+void driver_map_all(struct driver *d)
 {
     uint64_t left = MIX - DRIVER_BASE % MIX, size;
 
@@ -178,7 +178,7 @@ void driver_connect(struct driver *d, const char *socket, uint64_t memory)
     d->memory = mmap(NULL, memory, PROT_READ | PROT_WRITE, MAP_SHARED, d->memory_fd, 0);
     if (d->memory == MAP_FAILED)
         die("memory", errno);
-    map_all(d);
+    driver_map_all(d);
     check(d, ob_client_write(d->client, VFIO_PCI_CONFIG_REGION_INDEX, 4, &command, 2));
 }
 

@@ -70,6 +70,8 @@ void driver_close(struct driver *d);
 
 /* One more map of memory that driver_connect() made, as NVME_MEMORY has it for this address. 0 or -errno. */
 int driver_map(struct driver *d, uint64_t address, void *memory, uint64_t size);
+/* All of it, as driver_connect() does. */
+void driver_map_all(struct driver *d);
 /* Answers the device's messages, if it may have some. */
 void driver_answer(struct driver *d);
 
