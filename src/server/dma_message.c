@@ -168,6 +168,10 @@ int dma_message_reply(struct ob_device *dev, const uint8_t *bytes, size_t n,
     wire_header(bytes, n, WIRE_MAX_MESSAGE, &header);
     if (!dev->session->twin)
         c = find(dev, &header);
+    if (!c && table(dev)->cancelled) {
+        SET(dev, table(dev)->cancelled, table(dev)->cancelled - 1);
+        return 0;
+    }
     if (!c)
         return -EBADMSG;
     int ret = decode(dev, c, bytes, n, &m, doubt);
@@ -216,8 +220,10 @@ void dma_message_cancel(struct ob_device *dev)
 {
     struct shared_commands *t = table(dev);
 
-    if (t->first != t->end)
-        SET(dev, t->first, t->end);
+    if (t->first == t->end)
+        return;
+    SET(dev, t->cancelled, t->cancelled + (t->end - t->first));
+    SET(dev, t->first, t->end);
 }
 
 void dma_message_forget(struct ob_device *dev)

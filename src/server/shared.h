@@ -140,7 +140,7 @@ struct shared_commands {
     uint32_t first, end;
     uint64_t out; /* position << 32 | bytes of that command that have left */
     uint32_t got; /* bytes of the reply, or more than those of a short one */
-    uint32_t reserved;
+    uint32_t cancelled; /* replies that will come, and that nobody waits for any more */
     uint8_t head[32];
     struct shared_command ring[SHARED_COMMANDS];
 };
