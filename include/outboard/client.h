@@ -263,6 +263,40 @@ int ob_request_wait(struct ob_request *request);
  */
 bool ob_request_done(struct ob_request *request);
 
+/* ---- Descriptors that stand for writes ------------------------------------------------------ */
+
+/*
+ * Section "VFIO_USER_DEVICE_GET_REGION_IO_FDS": places of a region where a write may be signalled
+ * instead of sent, say by KVM on behalf of a guest (KVM_IOEVENTFD takes offset, size, flags and value
+ * as they are, the region's own address added). Each has been checked: inside the region, of an access's
+ * size, with a descriptor that is an eventfd. An ioregionfd is told as it is, and can be used where
+ * the kernel has them.
+ */
+struct ob_sub_region {
+    uint64_t offset;
+    uint64_t size;  /* of the write; 0: any */
+    uint32_t type;  /* VFIO_USER_IO_FD_TYPE_* */
+    uint32_t flags; /* VFIO_USER_IOEVENTFD_* */
+    uint64_t value; /* with VFIO_USER_IOEVENTFD_DATAMATCH, the one that is meant; user_data of an ioregionfd */
+    int fd;         /* owned by the list; several may have the same one */
+};
+struct ob_io_fds {
+    uint32_t region;
+    uint32_t count; /* perhaps 0 */
+    const struct ob_sub_region *sub;
+};
+
+/* *fds is NULL on errors. The list, and its descriptors, end with ob_io_fds_free() (NULL is fine). */
+int ob_client_io_fds(struct ob_client *c, uint32_t region, struct ob_io_fds **fds);
+void ob_io_fds_free(struct ob_io_fds *fds);
+
+/*
+ * Signals a write of n bytes (little-endian, as a device reads them), if there is a descriptor for it.
+ * False: there is none, or its counter is full: use ob_client_write(). What was signalled is in no order
+ * with messages. Needs no connection, and waits for nothing.
+ */
+bool ob_io_fds_signal(const struct ob_io_fds *fds, uint64_t offset, const void *buf, size_t n);
+
 /* ---- Interrupts ---------------------------------------------------------------------------- */
 
 /* Fills in flags (VFIO_IRQ_INFO_*) and count (at most 4096). */

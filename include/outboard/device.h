@@ -72,6 +72,21 @@ enum ob_bar_kind {
 #define OB_WIDTH_8 8u
 
 /*
+ * A write that says no more than "look": `size` bytes (1, 2, 4 or 8) at `offset`, of this value or of any.
+ * Clients may signal a descriptor for it, so that a virtual machine's write needs no message (KVM's
+ * ioeventfd). A signal becomes a call of the region's write, with this value. Several signals may become
+ * one call, and one may become two if the process dies in between; so nothing may be counted by them.
+ * Whether a write of any other size or value is the same thing is for the device to say: those come as
+ * messages, as before.
+ */
+struct ob_ioevent {
+    uint64_t offset;
+    uint32_t size;
+    bool any_value; /* the value does not matter */
+    uint64_t value;
+};
+
+/*
  * A PCI base address register and the region behind it. The framework calls read and write only with
  * at + n <= size and 1 <= n <= 65536. When widths is set, n is one of them, and `at` a multiple of n;
  * other accesses get EINVAL. Numbers in the buffer are little-endian, as PCI has them.
@@ -88,6 +103,8 @@ struct ob_bar {
     int (*write)(struct ob_device *dev, uint64_t at, const void *buf, size_t n);
     const struct ob_area *areas;
     unsigned areas_count;
+    const struct ob_ioevent *ioevents; /* outside of areas; at most 16 */
+    unsigned ioevents_count;
 };
 
 /*
@@ -156,6 +173,8 @@ struct ob_platform_region {
     int (*write)(struct ob_device *dev, uint64_t at, const void *buf, size_t n);
     const struct ob_area *areas;
     unsigned areas_count;
+    const struct ob_ioevent *ioevents;
+    unsigned ioevents_count;
 };
 
 struct ob_platform_irq {

@@ -106,7 +106,11 @@ struct vfio_user_region_io_fds {
 };
 
 #define VFIO_USER_IO_FD_TYPE_IOEVENTFD 0
-#define VFIO_USER_IO_FD_TYPE_IOREGIONFD 1
+#define VFIO_USER_IO_FD_TYPE_IOREGIONFD 1 /* which Linux never had */
+
+/* Flags of an ioeventfd; bits and meaning are those of <linux/kvm.h>. */
+#define VFIO_USER_IOEVENTFD_DATAMATCH (1u << 0) /* KVM_IOEVENTFD_FLAG_DATAMATCH */
+#define VFIO_USER_IOEVENTFD_PIO (1u << 1)       /* KVM_IOEVENTFD_FLAG_PIO */
 
 struct vfio_user_sub_region {
     uint64_t offset;

@@ -6,6 +6,7 @@
 #include "server/declaration.h"
 #include "server/dma.h"
 #include "server/frame.h"
+#include "server/ioevent.h"
 #include "server/irq.h"
 #include "server/log.h"
 #include "server/logging.h"
@@ -85,7 +86,7 @@ static int allocate(struct ob_device *dev)
         ids_init(&dev->file_ids, WIRE_MAX_DMA_MAPS + 1) < 0)
         return -ENOMEM;
     dev->memory = memory_new(WIRE_MAX_DMA_MAPS, WIRE_MAX_DMA_MAPS + 1);
-    return dev->memory ? 0 : -errno;
+    return dev->memory ? ioevent_open(dev) : -errno;
 }
 
 static void power_on(struct ob_device *dev)
@@ -100,6 +101,7 @@ static bool is_used(const struct ob_device *dev, uint32_t kind, uint32_t number)
     switch (kind) {
     case KEEP_FILE: return memory_file_fd(dev->memory, number) >= 0;
     case KEEP_IRQ: return irq_is_used(dev, number);
+    case KEEP_IOEVENT: return ioevent_is_used(dev, number);
     case KEEP_TWIN: return twin_is_used(dev, number);
     default: return true;
     }
@@ -254,6 +256,7 @@ static void close_all(struct ob_device *dev)
         if (dev->line[i].mask_fd >= 0)
             close(dev->line[i].mask_fd);
     }
+    ioevent_close(dev);
     region_memory_close(dev);
 }
 

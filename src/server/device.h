@@ -33,6 +33,7 @@
 #define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or of an event of a line: IRQ_MASK_EVENT... */
 #define KEEP_REGION 0x40000000u   /* | number of the region whose memory it is */
 #define KEEP_DIRTY 0x50000000u    /* the log of dirty pages */
+#define KEEP_IOEVENT 0x70000000u  /* | index of the region << 8 | number of the eventfd */
 #define KEEP_TWIN 0x60000000u     /* | 0: our end of the twin socket, 1: the client's, until it is sent */
 #define KEEP_DEVICE 0x70000000u   /* | number that the device chose: ob_keep() */
 struct server_keeping {
@@ -67,12 +68,15 @@ struct region {
     int (*own)(struct ob_device *dev, uint64_t at, void *in, const void *out, size_t n);
     const struct ob_area *areas;
     unsigned areas_count;
+    const struct ob_ioevent *ioevents;
+    unsigned ioevents_count;
+    bool ports; /* of I/O, not of memory */
     const struct ob_typed_region *type; /* of one that clients find by its type, else NULL */
     int fd;          /* memory file behind its areas, -1: it has none */
     uint8_t *memory; /* the same, mapped */
 };
-#define REGIONS_TYPED_MAX 16u
-#define REGIONS_MAX (VFIO_PCI_NUM_REGIONS + REGIONS_TYPED_MAX)
+#define REGIONS_TYPED_MAX SHARED_TYPED_REGIONS
+#define REGIONS_MAX SHARED_REGION_INDEXES
 #define PLATFORM_REGIONS_MAX 16u
 
 /* What a client knows as one index of interrupts. */
@@ -150,6 +154,8 @@ struct ob_device {
     struct watch twin;       /* our end of the socket for commands to the client, fd -1: there is none */
     int twin_peer;           /* the other end, until the client has it; -1 */
     bool twin_blocked;
+    struct ioevent *ioevents; /* that the client has: see ioevent.c */
+    bool ioevents_wait;      /* some were signalled while the device stands still */
     bool irqs_changed;       /* this step changed what the client set up for interrupts */
     uint32_t *files_gone;    /* numbers of files whose last region this step unmapped... */
     uint32_t files_gone_count; /* ...to be dropped from keeping when it is valid */

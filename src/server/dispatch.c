@@ -5,6 +5,7 @@
 #include "server/dma.h"
 #include "server/feature.h"
 #include "server/info.h"
+#include "server/ioevent.h"
 #include "server/irq.h"
 #include "server/log.h"
 #include "server/migration.h"
@@ -24,6 +25,7 @@ static int serve(struct ob_device *dev, const struct wire_message *m, struct wir
     case VFIO_USER_DMA_UNMAP: return dma_unmap(dev, m, reply);
     case VFIO_USER_DEVICE_GET_INFO: return info_device(dev, m, reply);
     case VFIO_USER_DEVICE_GET_REGION_INFO: return info_region(dev, m, reply);
+    case VFIO_USER_DEVICE_GET_REGION_IO_FDS: return ioevent_info(dev, m, reply);
     case VFIO_USER_DEVICE_GET_IRQ_INFO: return info_irq(dev, m, reply);
     case VFIO_USER_DEVICE_SET_IRQS: return irq_set(dev, m, fds);
     case VFIO_USER_REGION_READ: return region_read(dev, m, reply);

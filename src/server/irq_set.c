@@ -2,25 +2,13 @@
  * irq_set.c - what a client may ask of interrupts: SET_IRQS in all its forms.
  *
  * The meaning of the eventfds that come with ACTION_MASK and ACTION_UNMASK: the first is signalled by
- * us whenever INTx, or another line with a level, gets masked. The second is signalled by the client, and unmasks: that is what
- * Linux's VFIO does with it, and what KVM's resampling needs.
+ * us whenever INTx, or another line with a level, gets masked. The second is signalled by the client,
+ * and unmasks: that is what Linux's VFIO does with it, and what KVM's resampling needs.
  */
 #include "server/irq.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-/* Only an eventfd can neither block us for long nor carry data to somebody else. All it shares with
- * the other anonymous files, which refuse a write of 8 bytes, is that it has no type. */
-static bool is_eventfd(int fd)
-{
-    struct stat st;
-    int flags = fcntl(fd, F_GETFL);
-    return flags >= 0 && (flags & O_ACCMODE) == O_RDWR && fstat(fd, &st) == 0 &&
-           (st.st_mode & S_IFMT) == 0;
-}
 
 /*
  * Puts new descriptors into keeping, under numbers from `first` on, or none of them: what was kept there
@@ -168,7 +156,7 @@ static int set_eventfds(struct ob_device *dev, const struct vfio_irq_set *set, s
     uint32_t first = dev->irq_type[set->index].first + set->start;
 
     for (uint32_t i = 0; i < fds->count; i++)
-        if (!is_eventfd(fds->fd[i]))
+        if (!wire_is_eventfd(fds->fd[i]))
             return -EINVAL;
     if (set->flags & VFIO_IRQ_SET_ACTION_TRIGGER)
         return set_triggers(dev, first, set->count, fds);

@@ -6,6 +6,7 @@
  * in vfio_user.h.
  */
 #include "server/bus.h"
+#include "server/ioevent.h"
 
 #include <outboard/vfio_user.h>
 #include <stdio.h>
@@ -50,6 +51,8 @@ static int check_region(const struct ob_platform *p, unsigned i, char *why, size
     if (!r->size || r->size > UINT64_C(1) << 40)
         FAIL("region %s: size must be 1 to 2^40", r->name);
     snprintf(what, sizeof what, "region %s", r->name);
+    if (ioevent_check(r->ioevents, r->ioevents_count, r->size, what, why, space) < 0)
+        return -1;
     return bus_check_areas(r->areas, r->areas_count, r->size, what, why, space);
 }
 
@@ -103,6 +106,8 @@ static int describe(struct ob_device *dev)
             .widths = r->widths,
             .read = r->read,
             .write = r->write,
+            .ioevents = r->ioevents,
+            .ioevents_count = r->ioevents_count,
             .areas = r->areas,
             .areas_count = r->areas_count,
             .fd = -1,

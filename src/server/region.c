@@ -64,7 +64,7 @@ static int read_one(struct ob_device *dev, uint32_t index, uint64_t at, void *bu
     return checked(r->read(dev, at, buf, n));
 }
 
-static int write_one(struct ob_device *dev, uint32_t index, uint64_t at, const void *buf, size_t n)
+int region_write_one(struct ob_device *dev, uint32_t index, uint64_t at, const void *buf, size_t n)
 {
     int ret = check_range(dev, index, at, n);
     if (ret < 0 || n == 0)
@@ -101,7 +101,7 @@ int region_write(struct ob_device *dev, const struct wire_message *m, struct rep
 
     memcpy(reply->body, a, sizeof *a);
     reply->size = sizeof *a;
-    return write_one(dev, a->region, a->offset, m->data, a->count);
+    return region_write_one(dev, a->region, a->offset, m->data, a->count);
 }
 
 /*
@@ -116,7 +116,7 @@ int region_write_multi(struct ob_device *dev, const struct wire_message *m, stru
 
     for (uint32_t i = s->multi_done; i < m->multi.wr_cnt; i++) {
         struct vfio_user_write w = wire_multi_write(m, i);
-        int ret = write_one(dev, w.region, w.offset, w.data, w.count);
+        int ret = region_write_one(dev, w.region, w.offset, w.data, w.count);
         if (ret == -EINPROGRESS)
             return ret;
         if (ret < 0) {

@@ -21,6 +21,9 @@ int region_read(struct ob_device *dev, const struct wire_message *m, struct repl
 int region_write(struct ob_device *dev, const struct wire_message *m, struct reply *reply);
 int region_write_multi(struct ob_device *dev, const struct wire_message *m, struct reply *reply);
 
+/* A write that came in another way. 0 or -errno. */
+int region_write_one(struct ob_device *dev, uint32_t index, uint64_t at, const void *buf, size_t n);
+
 /* After a message that has been run, in its last step: the next REGION_WRITE_MULTI begins anew. */
 void region_multi_over(struct ob_device *dev);
 

@@ -21,6 +21,7 @@
 #include "server/dma.h"
 #include "server/dma_message.h"
 #include "server/guest.h"
+#include "server/ioevent.h"
 #include "server/irq.h"
 #include "server/log.h"
 #include "server/logging.h"
@@ -51,6 +52,8 @@ static void watch_output(struct ob_device *dev, bool blocked)
 /* The descriptors of a reply. Their number. */
 static unsigned fds_of(struct ob_device *dev, uint32_t what, int *fds)
 {
+    if ((what & ~0xffu) == FDS_IOEVENTS)
+        return ioevent_fds(dev, what & 0xff, fds);
     fds[0] = what == FDS_TWIN ? dev->twin_peer : dev->region[what & 0xff].fd;
     return 1;
 }
@@ -246,6 +249,8 @@ static bool drive(struct ob_device *dev)
     do {
         if (!run_messages(dev))
             return false;
+        if (dev->ioevents_wait && !server_stopped(dev))
+            ioevent_run(dev);
         dma_pump(dev);
         if (!twin_flush(dev) || !flush(dev) || !settle(dev))
             return false;
@@ -362,7 +367,6 @@ void server_disconnect(struct ob_device *dev, const char *why)
     wire_drain(dev->connection.fd);
     close(dev->connection.fd);
     dev->connection.fd = -1;
-    twin_close(dev);
     if (dev->fds_end)
         wire_fds_close(&dev->fds);
     dev->fds_end = 0;
@@ -371,9 +375,12 @@ void server_disconnect(struct ob_device *dev, const char *why)
     irq_release(dev);
     logging_end(dev);
     dma_message_forget(dev);
+    ioevent_release(dev);
     SET(dev, dev->session->connected, 0);
     SET(dev, dev->session->negotiated, 0);
     server_step_end(dev, 0, 0);
+    twin_close(dev);
+    ioevent_forget(dev);
     migration_unstop(dev);
     dma_fail_all(dev);
     dma_pump(dev); /* what the device began at that */
@@ -444,6 +451,8 @@ int server_recover_session(struct ob_device *dev, enum effect_kind kind, uint64_
     int ret = recover_stream(dev);
     if (ret == 0)
         ret = watch_connection(dev);
+    if (ret == 0)
+        ret = ioevent_recover(dev);
     return ret < 0 ? ret : twin_recover(dev);
 }
 
@@ -457,6 +466,7 @@ void server_resume(struct ob_device *dev)
     irq_flush(dev);
     if (dev->connection.fd >= 0) {
         session_ready(&dev->connection, EPOLLIN);
+        ioevent_run(dev);
         twin_resume(dev);
     } else {
         dma_fail_all(dev); /* the dead worker may not have come to it when its client went */

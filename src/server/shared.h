@@ -37,6 +37,11 @@ enum shared_part {
 /* Descriptors that go with a reply. */
 #define FDS_REGION 0x100u /* | index of a region: its shared memory */
 #define FDS_TWIN 0x200u   /* the client's end of the twin socket */
+#define FDS_IOEVENTS 0x300u /* | index of a region: its eventfds */
+
+#define SHARED_TYPED_REGIONS 16u
+#define SHARED_REGION_INDEXES (9u + SHARED_TYPED_REGIONS) /* VFIO_PCI_NUM_REGIONS */
+#define SHARED_IOEVENTS 16u                        /* of a region */
 
 /*
  * One client's use of the device, and how far its stream has come. The input buffer holds `looked`
@@ -58,6 +63,8 @@ struct shared_session {
     uint16_t next_id; /* of our commands to the client */
     uint16_t twin;    /* which have a socket of their own */
     uint32_t dma_layout; /* enum wire_dma_layout: of the client's DMA messages */
+    uint16_t ioevents[SHARED_REGION_INDEXES];         /* eventfds that the client has: how many */
+    uint16_t ioevents_pending[SHARED_REGION_INDEXES]; /* bits of those that were signalled, and not served */
     uint32_t regions; /* DMA regions in the table */
     uint32_t regions_end; /* one more than the highest number in use */
     uint32_t multi_done;  /* writes of the REGION_WRITE_MULTI that is next in the stream */

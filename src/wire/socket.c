@@ -4,6 +4,7 @@
 #include "wire/socket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -151,6 +152,14 @@ ssize_t wire_send_now(int sock, const struct iovec *iov, int n)
         sent = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
     while (sent < 0 && errno == EINTR);
     return sent < 0 ? -errno : sent;
+}
+
+bool wire_is_eventfd(int fd)
+{
+    struct stat st;
+    int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && (flags & O_ACCMODE) == O_RDWR && fstat(fd, &st) == 0 &&
+           (st.st_mode & S_IFMT) == 0;
 }
 
 static int address(const char *path, struct sockaddr_un *addr)

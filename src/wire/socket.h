@@ -51,6 +51,10 @@ int wire_set_peek_offset(int sock, int offset);
 ssize_t wire_send(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds);
 ssize_t wire_send_now(int sock, const struct iovec *iov, int n);
 
+/* Only an eventfd can neither block us for long nor carry data to somebody else. All it shares with the
+ * other anonymous files, which refuse a write of 8 bytes, is that it has no type. */
+bool wire_is_eventfd(int fd);
+
 /* Makes a listening socket. A stale socket file is replaced. 0, or -errno: -EADDRINUSE (somebody listens
  * there), -EEXIST (something that is no socket), -ENAMETOOLONG (does not fit a socket address), ... */
 int wire_listen(const char *path, int *sock);

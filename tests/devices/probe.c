@@ -35,7 +35,10 @@ enum {
     R_COMMITTED,   /* calls of committed() so far, in this process */
     R_TIMER,       /* TIMERS: writing N sets the timer to N ms from now, ~0 cancels it */
     R_TICKS = R_TIMER + 3, /* TIMERS: times that each went off, with message N */
-    R_COUNT = R_TICKS + 3,
+    R_DOORBELL = R_TICKS + 3, /* may be signalled, for the values 1 and 0x10; fails for 0x100 */
+    R_RUNG,                   /* how often it was written, and... */
+    R_SUM,                    /* ...the sum of the values */
+    R_COUNT,
 };
 #define TIMERS 3
 #define TIMER_PIN TIMERS /* one more, of the pin's own */
@@ -247,6 +250,10 @@ static int write_register(struct ob_device *dev, unsigned reg, uint32_t value)
     case R_PIN_MS:
         pin(dev, value);
         break;
+    case R_DOORBELL:
+        SET(dev, p->reg[R_RUNG], p->reg[R_RUNG] + 1);
+        SET(dev, p->reg[R_SUM], p->reg[R_SUM] + value);
+        return value == 0x100 ? -EIO : 0;
     }
     return 0;
 }
@@ -403,6 +410,13 @@ static const struct ob_vendor_capability vendor_capabilities[] = {
     { "\xaa", 1 },
 };
 
+static const struct ob_ioevent doorbells[] = {
+    { 4 * R_DOORBELL, 4, false, 1 },
+    { 4 * R_DOORBELL, 4, false, 0x10 },
+    { 4 * R_DOORBELL, 4, false, 0x100 },
+};
+static const struct ob_ioevent port[] = { { 8, 2, true, 0xbeef } };
+
 static const struct ob_area whole[] = { { 0, 0x4000 } };
 static const struct ob_area sparse[] = { { 0x1000, 0x1000 }, { 0x4000, 0x2000 } };
 static const struct ob_area second_half[] = { { 0x1000, 0x1000 } };
@@ -448,8 +462,15 @@ static const struct ob_plugin probe = {
     .bar = { [0] = { .size = 4096,
                      .widths = OB_WIDTH_4,
                      .read = registers_read,
-                     .write = registers_write },
-             [1] = { .size = 32, .kind = OB_BAR_IO, .read = ports_read, .write = ports_write },
+                     .write = registers_write,
+                     .ioevents = doorbells,
+                     .ioevents_count = 3 },
+             [1] = { .size = 32,
+                     .kind = OB_BAR_IO,
+                     .read = ports_read,
+                     .write = ports_write,
+                     .ioevents = port,
+                     .ioevents_count = 1 },
              [2] = { .size = 0x4000,
                      .kind = OB_BAR_MEM64,
                      .prefetchable = true,

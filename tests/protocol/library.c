@@ -287,6 +287,43 @@ static void case_write_multi(void)
     CHECK(get(4), ~9u);
 }
 
+/* Doorbells of probe, and their descriptors. */
+static void case_io_fds(void)
+{
+    struct ob_io_fds *fds;
+    uint32_t one = 1, sixteen = 0x10, two = 2;
+
+    connected();
+    CHECK(ob_client_io_fds(c, 0, &fds), 0);
+    CHECK(fds->count, 3);
+    TRUE(fds->region == 0 && fds->sub[0].offset == 96 && fds->sub[0].size == 4 &&
+         fds->sub[1].value == 0x10 && fds->sub[1].flags == VFIO_USER_IOEVENTFD_DATAMATCH);
+    TRUE(ob_io_fds_signal(fds, 96, &sixteen, 4));
+    while (get(100) != 1)
+        ;
+    CHECK(get(104), 0x10);
+    TRUE(ob_io_fds_signal(fds, 96, &one, 4));
+    while (get(100) != 2)
+        ;
+    CHECK(get(104), 0x11);
+    TRUE(!ob_io_fds_signal(fds, 96, &two, 4)); /* another value, size, place */
+    TRUE(!ob_io_fds_signal(fds, 96, &one, 2));
+    TRUE(!ob_io_fds_signal(fds, 100, &one, 4));
+    TRUE(!ob_io_fds_signal(fds, 96, &one, 0));
+    CHECK(eventfd_write(fds->sub[0].fd, UINT64_MAX - 1), 0);
+    ob_io_fds_signal(fds, 96, &one, 4); /* its counter may be full */
+    while (get(100) < 3)
+        ;
+    ob_io_fds_free(fds);
+    CHECK(ob_client_io_fds(c, 5, &fds), 0); /* nothing there */
+    CHECK(fds->count, 0);
+    TRUE(!ob_io_fds_signal(fds, 0, &one, 4));
+    ob_io_fds_free(fds);
+    CHECK(ob_client_io_fds(c, 3, &fds), -EINVAL);
+    TRUE(!fds);
+    CHECK(ob_client_io_fds(c, 99, &fds), -EINVAL);
+}
+
 static void case_reset(void)
 {
     connected();
@@ -338,6 +375,7 @@ static const struct {
     { "edu", "posted", case_posted },
     { "edu", "pipelined", case_pipelined },
     { "edu", "write_multi", case_write_multi },
+    { "probe", "io_fds", case_io_fds },
     { "edu", "reset", case_reset },
     { "edu", "migration", case_migration },
     { "edu", "interrupts", case_interrupts },

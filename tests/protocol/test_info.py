@@ -9,7 +9,7 @@ import pytest
 
 from devices import Probe
 from raw import (BAR0, BAR1, BAR2, BAR3, BAR4, BAR5, CONFIG, ERR, GET_INFO, GET_IRQ_INFO,
-                 GET_REGION_INFO, GET_REGION_IO_FDS, INTX, MSI, MSIX, REQ, ROM, VGA, refused)
+                 GET_REGION_INFO, INTX, MSI, MSIX, REQ, ROM, VGA, refused)
 
 PCI, RESETTABLE = 2, 1
 READ, WRITE, MMAP, CAPS = 1, 2, 4, 8
@@ -255,12 +255,3 @@ def test_no_such_irq(edu, connect, index):
     c = connect(edu)
     with refused(errno.EINVAL):
         c.irq_info(index)
-
-
-def test_io_fds_are_not_served(edu, connect):
-    c = connect(edu)
-    with refused(errno.ENOTSUP):
-        c.call(GET_REGION_IO_FDS, struct.pack("=IIII", 16, 0, 0, 0))
-    with refused(errno.EINVAL):
-        c.call(GET_REGION_IO_FDS, struct.pack("=IIII", 15, 0, 0, 0))
-    assert c.irq_info(INTX)[1] == 1

@@ -10,7 +10,7 @@ from raw import TIMEOUT
 PROGRAM = BUILD / "tests/protocol/library"
 
 CASES = ["negotiation", "adopt", "busy", "nobody_there", "timeout", "server_gone", "info", "access",
-         "posted", "pipelined", "write_multi", "reset", "migration", "interrupts", "vectors",
+         "posted", "pipelined", "write_multi", "io_fds", "reset", "migration", "interrupts", "vectors",
          "dma_by_descriptor", "dma_by_messages", "process", "twin", "twin_process",
          "twin_serve", "twin_declined", "large", "mappings", "threads",
          "serial_driver", "rtc_driver", "rtc_migrates"]

@@ -13,7 +13,7 @@ import raw
 from devices import Edu, Probe
 from dma import probe_dma, probe_result, probe_start
 from raw import (BAR0, BAR2, BAR4, BAR5, CONFIG, DATA_EVENTFD, DATA_NONE, DMA_MAP, ERR,
-                 GET_INFO, GET_REGION_IO_FDS, INTX, MASK, MSI, MSIX,
+                 GET_INFO, INTX, MASK, MSI, MSIX,
                  REQ, RESET, SET_IRQS, TRIGGER, UNMASK, VERSION, Event, capabilities,
                  message, refused)
 
@@ -142,14 +142,6 @@ def test_unknown_commands(edu, connect, command):
         with refused(errno.ENOTSUP):
             c.call(command, body)
     assert c.get32(BAR0, Edu.ID) == 0x010000ed
-
-
-@pytest.mark.parametrize("command, body", [
-    (GET_REGION_IO_FDS, struct.pack("=IIII", 16, 0, 0, 0))])
-def test_commands_that_are_not_served(edu, connect, command, body):
-    c = connect(edu)
-    with refused(errno.ENOTSUP):
-        c.call(command, body)
 
 
 # ---- Several clients ----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ static const struct ob_area odd[] = { { 0, 100 } }, far[] = { { 0x1000, 0x1000 }
                             half[] = { { 0, 0x1000 } };
 static struct ob_area many[65];
 static struct ob_typed_region typed;
+static struct ob_ioevent ring;
 static const char *const compatible[] = { "a,b", "c", NULL };
 static const char *const empty_list[] = { NULL };
 static const char *const no_name[] = { "a", "", NULL };
@@ -62,10 +63,13 @@ static const struct ob_vendor_capability large_vendor[] = { { "", 241 } };
     other_regions[1] = regions[1];                                        \
     PLATFORM(regions = other_regions)
 
+#define IOEVENT(n, count) BAR(n, .size = 0x2000, .ioevents = &ring, .ioevents_count = count)
+
 /* Spoils the declaration in one way; what the complaint is about, NULL: there are no more ways. */
 static const char *spoil(int way)
 {
     BAR(0, .size = 0x2000);
+    ring = (struct ob_ioevent){ .size = 4 };
     switch (way) {
     case 0: plugin.name = NULL; return "name";
     case 1: plugin.name = ""; return "name";
@@ -139,6 +143,10 @@ static const char *spoil(int way)
     case 68: PLATFORM(irqs_count = 2); irqs[1].name = NULL; return "interrupt 1: a name";
     case 69: PLATFORM(irqs_count = 2); irqs[1].name = "irq"; return "interrupt irq: there are two";
     case 70: PLATFORM(irqs_count = 1); plugin.options = bus; return "option bus";
+    case 71: IOEVENT(0, 17); return "BAR 0";
+    case 72: ring.size = 3; IOEVENT(0, 1); return "BAR 0";
+    case 73: ring.size = 4; ring.offset = 0x2000 - 3; IOEVENT(0, 1); return "BAR 0";
+    case 74: ring.size = 2; ring.value = 0x10000; IOEVENT(0, 1); return "BAR 0";
     default: return NULL;
     }
 }

@@ -2,6 +2,7 @@
  * pci.c - the PCI face of a device: BARs and config space as regions, INTx and messages as interrupts.
  */
 #include "server/bus.h"
+#include "server/ioevent.h"
 #include "server/pci/config.h"
 #include "server/pci/msix.h"
 
@@ -42,6 +43,8 @@ static int check_bar(const struct ob_plugin *p, int i, char *why, size_t space)
     if (bar->kind == OB_BAR_IO && bar->areas_count)
         FAIL("BAR %d: areas must be in memory", i);
     snprintf(what, sizeof what, "BAR %d", i);
+    if (ioevent_check(bar->ioevents, bar->ioevents_count, bar->size, what, why, space) < 0)
+        return -1;
     return bus_check_areas(bar->areas, bar->areas_count, bar->size, what, why, space);
 }
 
@@ -85,7 +88,8 @@ static int check_typed_regions(const struct ob_plugin *p, char *why, size_t spac
         snprintf(what, sizeof what, "typed region %u", i);
         if (!r->size || r->size > INT64_MAX || r->kind == OB_BAR_IO)
             FAIL("%s: must have a size, and not be of I/O ports", what);
-        if (bus_check_areas(r->areas, r->areas_count, r->size, what, why, space) < 0)
+        if (bus_check_areas(r->areas, r->areas_count, r->size, what, why, space) < 0 ||
+            ioevent_check(r->ioevents, r->ioevents_count, r->size, what, why, space) < 0)
             return -1;
     }
     return 0;
@@ -118,6 +122,9 @@ static struct region region_of(const struct ob_bar *bar)
         .widths = bar->widths,
         .read = bar->read,
         .write = bar->write,
+        .ioevents = bar->ioevents,
+        .ioevents_count = bar->ioevents_count,
+        .ports = bar->kind == OB_BAR_IO,
         .areas = bar->areas,
         .areas_count = bar->areas_count,
         .fd = -1,
