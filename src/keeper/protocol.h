@@ -32,7 +32,7 @@ enum keeper_what {
 /* Exit status of a worker that was to refuse a message, and found none. */
 #define WORKER_NOTHING_TO_DROP 3
 
-#define KEEPER_MAX_SEND 1024u /* bytes of a reply that goes with descriptors */
+#define KEEPER_MAX_SEND 4096u /* bytes of a reply that goes with descriptors */
 #define KEEPER_MAX_HELD 70000u
 #define KEEPER_MAX_FDS 16u
 
