@@ -1,0 +1,71 @@
+"""Device processes die under a running guest, which notices nothing but the time."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+
+import pytest
+
+from nvme import FIO, MIB, VERIFY, complaints, disk, fio
+
+
+class Killer:
+    """Kills a server's worker at random moments, while the block runs."""
+
+    def __init__(self, server, pause, seed):
+        self.server, self.pause, self.kills = server, pause, 0
+        self.random = random.Random(seed)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.stop.wait(self.random.uniform(0, 2 * self.pause)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.server.pid, signal.SIGKILL)
+                self.kills += 1
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+
+
+def open_files(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@pytest.mark.parametrize("append", ["", "pci=nomsi"])
+def test_disk(serve, boot, tmp_path, append):
+    server = serve("nvme", f"file={disk(tmp_path, size=64 * MIB)}")
+    vm = boot(devices=[server], memory="512M", append=append, files=FIO)
+    assert fio(vm, **VERIFY) == (64 * MIB, 64 * MIB)
+    before = open_files(server.keeper)
+    with Killer(server, pause=0.25, seed=1) as killer:
+        while killer.kills < 12:
+            assert fio(vm, **VERIFY) == (64 * MIB, 64 * MIB)
+    fio(vm, **VERIFY, verify_only=1)
+    assert complaints(vm) == ""
+    assert open_files(server.keeper) == before
+    assert server.log.read_text().count("killed by signal 9") >= 12
+    vm.poweroff()
+
+
+def test_serial_port(serve, boot, tmp_path):
+    """What the guest prints comes out once, and in order."""
+    out = tmp_path / "line"
+    server = serve("serial", f"path={out}")
+    vm = boot(devices=[server])
+    with Killer(server, pause=0.05, seed=2) as killer:
+        vm.check("for i in $(seq 2000); do echo line $i; done > /dev/ttyS1", timeout=120)
+        while killer.kills < 5:
+            time.sleep(0.01)
+    vm.check("stty -F /dev/ttyS1 > /dev/null; sleep 1")
+    vm.poweroff()
+    lines = out.read_text().replace("\r", "").splitlines()
+    assert lines == [f"line {i}" for i in range(1, 2001)]
