@@ -13,6 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* What a successor goes on with (ob_keep()). */
+enum { KEPT_MASTER, KEPT_LISTENER, KEPT_CLIENT };
+
 static void end_watch(struct ob_device *dev, struct line_end *end)
 {
     if (end->events != LINE_UNWATCHED)
@@ -63,6 +66,11 @@ static int open_pty(struct ob_device *dev, struct line *line)
     struct termios settings;
     int slave;
 
+    line->master = ob_kept(dev, KEPT_MASTER);
+    if (line->master >= 0 && ptsname_r(line->master, line->path, sizeof(line->path)) == 0) {
+        look_at_pty(dev, line);
+        return 0;
+    }
     line->master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (line->master < 0 || grantpt(line->master) < 0 || unlockpt(line->master) < 0 ||
         (errno = ptsname_r(line->master, line->path, sizeof(line->path))) != 0 ||
@@ -76,6 +84,11 @@ static int open_pty(struct ob_device *dev, struct line *line)
     if (slave < 0)
         goto failed;
     close(slave);
+    int ret = ob_keep(dev, KEPT_MASTER, line->master);
+    if (ret < 0) {
+        errno = -ret;
+        goto failed;
+    }
     look_at_pty(dev, line);
     dprintf(STDOUT_FILENO, "serial: %s\n", line->path);
     return 0;
@@ -103,6 +116,20 @@ static bool left_over(const struct sockaddr_un *address)
     return refused;
 }
 
+/* A predecessor's, with the client that it had. */
+static bool take_over_socket(struct ob_device *dev, struct line *line, const char *path)
+{
+    int fd = ob_kept(dev, KEPT_LISTENER);
+
+    if (fd < 0)
+        return false;
+    line->arrivals.fd = fd;
+    strcpy(line->path, path);
+    fd = ob_kept(dev, KEPT_CLIENT);
+    line->in.fd = line->out.fd = fd < 0 ? -1 : fd;
+    return true;
+}
+
 static int open_socket(struct ob_device *dev, struct line *line, const char *path)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -114,6 +141,8 @@ static int open_socket(struct ob_device *dev, struct line *line, const char *pat
                  sizeof(address.sun_path) - 1);
         return -EINVAL;
     }
+    if (take_over_socket(dev, line, path))
+        return 0;
     strcpy(address.sun_path, path);
     line->arrivals.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     ret = bind(line->arrivals.fd, any, sizeof(address));
@@ -125,6 +154,8 @@ static int open_socket(struct ob_device *dev, struct line *line, const char *pat
         strcpy(line->path, path); /* from here on ours to remove */
         ret = listen(line->arrivals.fd, 1);
     }
+    if (ret == 0 && (ret = ob_keep(dev, KEPT_LISTENER, line->arrivals.fd)) < 0)
+        errno = -ret;
     if (ret < 0) {
         int error = errno;
         ob_error(dev, "cannot listen at %s: %s", path, strerror(error));
@@ -148,6 +179,7 @@ static void accept_client(struct ob_device *dev, struct line *line)
     } else {
         line->in.fd = line->out.fd = fd;
         line->ended = false;
+        ob_keep(dev, KEPT_CLIENT, fd);
     }
 }
 
@@ -275,6 +307,7 @@ void line_hung_up(struct ob_device *dev, struct line *line)
     case LINE_SOCKET:
         line->out.fd = -1;
         close_end(dev, &line->in);
+        ob_keep(dev, KEPT_CLIENT, -1);
         break;
     case LINE_FILE:
     case LINE_STDIO:

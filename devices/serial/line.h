@@ -6,8 +6,8 @@
  *   FILE       output is appended to it; there is no input
  *   -          standard input and output, a terminal in raw mode
  *
- * All of it belongs to this process and is opened anew by the next one. Nothing here calls read(2)
- * or write(2) on the line while the device runs: ob_read() and ob_write() alone move bytes.
+ * The pseudo-terminal, the listening socket and its client outlive the process, with its keeper; the
+ * rest is opened anew by the next one. Nothing here calls read(2) or write(2) on the line while the device runs: ob_read() and ob_write() alone move bytes.
  */
 #ifndef OUTBOARD_SERIAL_LINE_H
 #define OUTBOARD_SERIAL_LINE_H

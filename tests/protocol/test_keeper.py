@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import signal
+import socket
 import struct
 import subprocess
 import time
@@ -226,9 +227,39 @@ def test_the_same_file_though_its_path_leads_elsewhere(serve, tmp_path):
     assert str(tmp_path / "moved") in open_files and str(path) not in open_files
 
 
+def line_of(server, kind, tmp_path):
+    """The other end of a serial port's line, as a file object without a buffer."""
+    if kind == "pty":
+        wait_for(lambda: "serial: /dev/pts/" in server.log.read_text())
+        path = server.log.read_text().split("serial: ")[1].split()[0]
+        return open(path, "r+b", buffering=0)
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(str(tmp_path / "line"))
+    return line.makefile("rwb", buffering=0)
+
+
+@pytest.mark.parametrize("kind", ["pty", "unix"])
+def test_line_stays(serve, connect, tmp_path, kind):
+    """Who is at the other end of a serial port stays there, and gets each byte once."""
+    server = serve("serial", "path=pty" if kind == "pty" else f"path=unix:{tmp_path}/line")
+    c = connect(server)
+    line = line_of(server, kind, tmp_path)
+    c.write(BAR0, 2, b"\x01")  # FIFOs
+    c.write(BAR0, 4, b"\x03")  # ready to receive
+    wait_for(lambda: c.read(BAR0, 6, 1)[0] & 0x80)  # carrier
+    for n in range(10):
+        c.write(BAR0, 0, bytes([65 + n]))
+        os.kill(server.pid, signal.SIGKILL)
+        line.write(bytes([97 + n]))
+        assert line.read(1) == bytes([65 + n])
+        wait_for(lambda: c.read(BAR0, 5, 1)[0] & 1)
+        assert c.read(BAR0, 0, 1) == bytes([97 + n])
+    assert not c.read(BAR0, 5, 1)[0] & 1
+    line.close()
+
+
 def test_one_connection(connect):
     """--fd with a connection: its end is the end of keeper and worker."""
-    import socket
     ours, theirs = socket.socketpair()
     process = subprocess.Popen([OUTBOARD, "serve", "edu", f"--fd={theirs.fileno()}"],
                                pass_fds=[theirs.fileno()])
