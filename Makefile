@@ -6,7 +6,7 @@ DESTDIR ?=
 
 # ninja and pytest do what can be done at once; the goals given here follow each other.
 .NOTPARALLEL:
-.PHONY: all demo shell check check-fast bench fuzz install clean help setup guest
+.PHONY: all torture demo shell check check-fast bench fuzz install clean help setup guest
 
 # Does nothing, quickly, once all is there.
 all: | $(BUILD)/build.ninja
@@ -49,6 +49,12 @@ install: all
 	@ninja -C $(BUILD)
 	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
+KILLS ?= 10000
+SEED  ?= 1
+torture: all
+	@OUTBOARD=$(BUILD)/outboard $(BUILD)/tests/recovery/torture -k $(KILLS) -s $(SEED) 2> $(BUILD)/torture.log || \
+		{ tail -n 5 $(BUILD)/torture.log; exit 1; }
+
 clean:
 	rm -rf build build-*
 
@@ -59,6 +65,7 @@ help:
 	@echo "make check        all tests (the first time, fetches QEMU and a guest into .deps)"
 	@echo "make check-fast   tests that need no guest"
 	@echo "make bench        measure, print a table, write a JSON file"
+	@echo "make torture      kill the worker of a busy disk over and over: KILLS=10000 SEED=1"
 	@echo "make fuzz         look for inputs that break something: TARGET=server|client|... TIME=SECONDS"
 	@echo "make install      below PREFIX=$(PREFIX), itself below DESTDIR=$(DESTDIR)"
 	@echo "make clean        remove what was built (not .deps: that is what was fetched)"

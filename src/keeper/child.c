@@ -151,7 +151,7 @@ static void tell_death(const struct keeper *k, const siginfo_t *info)
 /* The first successors come at once; what waits for them must not wait for 4 seconds. */
 static uint64_t pause_before(const struct keeper *k)
 {
-    static const unsigned ms[] = { 0, 0, 10, 50, 100, 200, 500 };
+    static const unsigned ms[] = { 0, 0, 2, 5, 10, 20, 50, 100 };
     unsigned last = sizeof ms / sizeof *ms - 1;
 
     return ms[k->deaths < last ? k->deaths : last] * MS;
