@@ -29,13 +29,13 @@
  * left out (struct server_keeping *keeping == NULL): then a device does not outlive its process.
  */
 #define KEEP_CONNECTION 0x10000000u
+#define KEEP_DEVICE 0x12000000u   /* | number that the device chose: ob_keep(); never dropped for it */
 #define KEEP_FILE 0x20000000u     /* | number of a file of guest memory */
 #define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or of an event of a line: IRQ_MASK_EVENT... */
 #define KEEP_REGION 0x40000000u   /* | number of the region whose memory it is */
 #define KEEP_DIRTY 0x50000000u    /* the log of dirty pages */
 #define KEEP_IOEVENT 0x70000000u  /* | index of the region << 8 | number of the eventfd */
 #define KEEP_TWIN 0x60000000u     /* | 0: our end of the twin socket, 1: the client's, until it is sent */
-#define KEEP_DEVICE 0x70000000u   /* | number that the device chose: ob_keep() */
 struct server_keeping {
     uint64_t worker; /* number of this process among the device's workers, from 1 */
     int (*put)(void *ctx, uint32_t name, int fd);
