@@ -26,6 +26,7 @@ static uint16_t create_cq(struct ob_device *dev, const struct nvme_command *c)
     ob_touch(dev, &s->cq[q], sizeof s->cq[q]);
     s->cq[q] = (struct nvme_cq){ .address = c->prp1, .entries = entries, .vector = (uint16_t)vector,
                                  .phase = 1, .interrupts = c->cdw11 >> 1 & 1 };
+    doorbell_new_cq(dev, q);
     if (s->cq[q].interrupts)
         SET(dev, s->interrupting, s->interrupting | 1ull << (q - 1));
     return 0;
@@ -128,9 +129,13 @@ static uint16_t abort_command(struct ob_device *dev, const struct nvme_command *
 
 uint16_t admin_run(struct ob_device *dev, const struct nvme_command *c, uint32_t *dw0)
 {
+    const struct private *p = ob_private(dev);
+
     /* Fused operations and SGLs are not for admin commands (CNS and log pages: 4.4). */
     if (COMMAND_FUSE(c) || COMMAND_PSDT(c))
         return SC_INVALID_FIELD | SC_DNR;
+    if (c->opcode == ADMIN_DOORBELL_BUFFER && p->mapped)
+        return SC_INVALID_OPCODE | SC_DNR;
     switch (c->opcode) {
     case ADMIN_CREATE_CQ: return create_cq(dev, c);
     case ADMIN_CREATE_SQ: return create_sq(dev, c);

@@ -11,6 +11,9 @@
  * have caught the command makes it longer, any other makes it shorter. So a guest that is always back in
  * a moment pays no trap, and one that is not costs little in vain.
  *
+ * With doorbells=mapped the registers are memory themselves, and no write to them traps. Then sleeping is
+ * looking seldom: after ever longer naps, up to NAP_MOST_NS.
+ *
  * Drivers do not keep the admin queue's values in memory, though the specification has them there. So
  * that queue lives from its registers, and its index asks for a trap always.
  */
@@ -22,6 +25,8 @@
 /* How long without a new command until we sleep; up to twice as long. */
 #define POLL_LEAST_NS 25000u
 #define POLL_MOST_NS 500000u
+#define NAP_LEAST_NS 50000u
+#define NAP_MOST_NS 1000000u
 
 static uint64_t doorbell_at(uint32_t q, bool cq)
 {
@@ -96,10 +101,19 @@ void doorbell_write(struct ob_device *dev, uint64_t at, uint32_t value)
 
 /* ---- Memory ---------------------------------------------------------------------------------------- */
 
-static const uint32_t *shadow(struct ob_device *dev)
+static uint32_t *mapped(struct ob_device *dev)
+{
+    return (uint32_t *)(void *)((uint8_t *)ob_bar_memory(dev, 0) + REG_DOORBELLS);
+}
+
+/* NULL: doorbells are registers. */
+static const uint32_t *in_memory(struct ob_device *dev)
 {
     const struct nvme *s = ob_state(dev);
+    const struct private *p = ob_private(dev);
 
+    if (p->mapped)
+        return mapped(dev);
     return s->shadow ? ob_memory_peek(dev, s->shadow_doorbells, QUEUES * 8) : NULL;
 }
 
@@ -108,32 +122,48 @@ static uint32_t load(const uint32_t *p)
     return atomic_load_explicit((const _Atomic uint32_t *)p, memory_order_acquire);
 }
 
+/* A head that somebody waits for: for room, or for the wire to fall. */
+static bool head_moved(struct ob_device *dev, const uint32_t *values)
+{
+    const struct nvme *s = ob_state(dev);
+    const struct private *p = ob_private(dev);
+    bool wire = p->mapped && ob_vectors(dev) == 0;
+
+    if (!p->blocked && !wire)
+        return false;
+    for (uint32_t q = p->mapped ? 0 : 1; q < QUEUES; q++) {
+        const struct nvme_cq *cq = &s->cq[q];
+        if (cq->entries && (cq_full(cq) || (wire && cq->interrupts)) && cq->head != cq->tail &&
+            load(&values[2 * q + 1]) != cq->head)
+            return true;
+    }
+    return false;
+}
+
 bool doorbell_moved(struct ob_device *dev)
 {
     const struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
     const uint32_t *values;
 
-    if (!is_running(s) || !(values = shadow(dev)))
+    if (!is_running(s) || !(values = in_memory(dev)))
         return false;
+    if (p->mapped && load(values) != p->seen[0])
+        return true;
     for (uint64_t left = s->live; left; left &= left - 1) {
         uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
         if (load(&values[2 * q]) != p->seen[q])
             return true;
     }
-    if (!p->blocked)
-        return false;
-    for (uint32_t q = 1; q < QUEUES; q++)
-        if (s->cq[q].entries && cq_full(&s->cq[q]) && load(&values[2 * q + 1]) != s->cq[q].head)
-            return true;
-    return false;
+    return head_moved(dev, values);
 }
 
 static void set_event(struct ob_device *dev, uint32_t q, bool is_cq, uint32_t index)
 {
     const struct nvme *s = ob_state(dev);
 
-    ob_memory_write(dev, s->shadow_events + doorbell_at(q, is_cq), &index, sizeof index);
+    if (s->shadow)
+        ob_memory_write(dev, s->shadow_events + doorbell_at(q, is_cq), &index, sizeof index);
 }
 
 /*
@@ -155,28 +185,34 @@ static void keep_away(struct ob_device *dev, uint32_t q)
     set_event(dev, q, false, away);
 }
 
+static bool look_at(struct ob_device *dev, uint32_t q, uint32_t value)
+{
+    struct private *p = ob_private(dev);
+
+    if (value == p->seen[q])
+        return false;
+    p->seen[q] = value;
+    take_tail(dev, q, value);
+    if (p->polling)
+        keep_away(dev, q);
+    return true;
+}
+
 void doorbell_look(struct ob_device *dev)
 {
     const struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
-    const uint32_t *values = shadow(dev);
-    bool moved = false;
+    const uint32_t *values = in_memory(dev);
+    bool moved = p->rung || (p->mapped && !p->polling && !p->nap_ns);
 
     if (!values)
         return;
-    if (p->rung)
-        moved = true;
     p->rung = false;
+    if (p->mapped)
+        moved |= look_at(dev, 0, load(values));
     for (uint64_t left = s->live; left; left &= left - 1) {
         uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
-        uint32_t value = load(&values[2 * q]);
-        if (value != p->seen[q]) {
-            p->seen[q] = value;
-            moved = true;
-            take_tail(dev, q, value);
-            if (p->polling)
-                keep_away(dev, q);
-        }
+        moved |= look_at(dev, q, load(&values[2 * q]));
     }
     if (moved)
         doorbell_poll(dev);
@@ -184,7 +220,8 @@ void doorbell_look(struct ob_device *dev)
 
 void doorbell_refresh_head(struct ob_device *dev, uint32_t cq)
 {
-    const uint32_t *values = cq ? shadow(dev) : NULL;
+    const struct private *p = ob_private(dev);
+    const uint32_t *values = cq || p->mapped ? in_memory(dev) : NULL;
 
     if (values)
         take_head(dev, cq, load(&values[2 * cq + 1]));
@@ -192,7 +229,7 @@ void doorbell_refresh_head(struct ob_device *dev, uint32_t cq)
 
 bool doorbell_head(struct ob_device *dev, uint32_t cq, uint32_t *head)
 {
-    const uint32_t *values = shadow(dev);
+    const uint32_t *values = in_memory(dev);
 
     if (values)
         *head = load(&values[2 * cq + 1]);
@@ -232,9 +269,38 @@ void doorbell_poll(struct ob_device *dev)
     uint64_t now = ob_now(dev);
     learn(p, now);
     p->polling = true;
+    p->nap_ns = 0;
     look_until(dev, now + p->poll_ns);
     for (uint64_t left = s->live; left; left &= left - 1)
         keep_away(dev, (uint32_t)__builtin_ctzll(left) + 1);
+}
+
+/* Nobody will tell us of a doorbell that is mapped. */
+static void nap(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    p->nap_ns = p->nap_ns ? 2 * p->nap_ns : NAP_LEAST_NS;
+    if (p->nap_ns > NAP_MOST_NS)
+        p->nap_ns = NAP_MOST_NS;
+    ob_timer_set(dev, TIMER_POLL, ob_now(dev) + p->nap_ns);
+}
+
+/* The driver is to write a register at its next value. */
+static void ask_for_traps(struct ob_device *dev)
+{
+    const struct nvme *s = ob_state(dev);
+    struct private *p = ob_private(dev);
+
+    for (uint64_t left = s->live; left; left &= left - 1) {
+        uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
+        p->event_index[q] = s->sq[q].tail;
+        set_event(dev, q, false, s->sq[q].tail);
+    }
+    for (uint32_t q = 1; p->blocked && q < QUEUES; q++)
+        if (s->cq[q].entries && cq_full(&s->cq[q]))
+            set_event(dev, q, true, s->cq[q].head);
+    atomic_thread_fence(memory_order_seq_cst);
 }
 
 static void sleep_now(struct ob_device *dev)
@@ -245,18 +311,11 @@ static void sleep_now(struct ob_device *dev)
     p->polling = p->moved = false;
     p->asleep_since = ob_now(dev);
     ob_poll_until(dev, 0);
-    if (!s->shadow || !is_running(s))
-        return;
-    for (uint64_t left = s->live; left; left &= left - 1) {
-        uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
-        p->event_index[q] = s->sq[q].tail;
-        set_event(dev, q, false, s->sq[q].tail);
-    }
-    for (uint32_t q = 1; p->blocked && q < QUEUES; q++)
-        if (s->cq[q].entries && cq_full(&s->cq[q]))
-            set_event(dev, q, true, s->cq[q].head);
+    if (is_running(s) && p->mapped)
+        nap(dev);
+    else if (is_running(s) && s->shadow)
+        ask_for_traps(dev);
     /* A driver that wrote its value before it saw the index rings no register: look once more. */
-    atomic_thread_fence(memory_order_seq_cst);
     if (doorbell_moved(dev))
         doorbell_poll(dev);
     if (p->again || p->polling)
@@ -265,10 +324,17 @@ static void sleep_now(struct ob_device *dev)
 
 void doorbell_timer(struct ob_device *dev)
 {
+    const struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
 
-    if (!p->polling)
+    if (!p->polling) {
+        if (!p->nap_ns || !is_running(s))
+            return;
+        if (doorbell_moved(dev))
+            work_soon(dev);
+        nap(dev);
         return;
+    }
     if (!p->moved) {
         sleep_now(dev);
         return;
@@ -280,8 +346,11 @@ void doorbell_timer(struct ob_device *dev)
 void doorbell_watch_heads(struct ob_device *dev)
 {
     const struct nvme *s = ob_state(dev);
+    const struct private *p = ob_private(dev);
 
-    for (uint64_t left = s->shadow ? s->interrupting : 0; left; left &= left - 1) {
+    if (p->mapped && s->cq[0].entries)
+        doorbell_refresh_head(dev, 0);
+    for (uint64_t left = s->shadow || p->mapped ? s->interrupting : 0; left; left &= left - 1) {
         uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
         if (s->cq[q].head == s->cq[q].tail)
             continue;
@@ -297,6 +366,16 @@ void doorbell_new_sq(struct ob_device *dev, uint32_t q)
 
     p->seen[q] = 0;
     p->event_index[q] = 0;
+    if (p->mapped)
+        mapped(dev)[2 * q] = 0;
+}
+
+void doorbell_new_cq(struct ob_device *dev, uint32_t q)
+{
+    const struct private *p = ob_private(dev);
+
+    if (p->mapped)
+        mapped(dev)[2 * q + 1] = 0;
 }
 
 uint16_t doorbell_configure(struct ob_device *dev, uint64_t doorbells, uint64_t events)
@@ -326,6 +405,7 @@ void doorbell_forget(struct ob_device *dev)
     struct private *p = ob_private(dev);
 
     p->polling = p->moved = p->rung = false;
+    p->nap_ns = 0;
     memset(p->seen, 0, sizeof p->seen);
     memset(p->event_index, 0, sizeof p->event_index);
 }
@@ -337,6 +417,6 @@ void doorbell_start(struct ob_device *dev)
 
     for (uint32_t q = 0; q < QUEUES; q++)
         p->seen[q] = p->event_index[q] = s->sq[q].tail;
-    if (s->shadow)
+    if (in_memory(dev))
         doorbell_poll(dev);
 }

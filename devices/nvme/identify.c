@@ -61,7 +61,7 @@ static void controller(const struct private *p, uint8_t *page)
     put32(page, 80, VERSION_1_4);
     put32(page, 92, 1u << 8); /* OAES: namespace attribute notices */
     page[111] = 1;            /* CNTRLTYPE: I/O controller */
-    put16(page, 256, 1u << 8); /* OACS: Doorbell Buffer Config */
+    put16(page, 256, p->mapped ? 0 : 1u << 8); /* OACS: Doorbell Buffer Config */
     page[258] = 3;             /* ACL: 4 aborts */
     page[259] = EVENTS - 1;    /* AERL */
     page[260] = 1u << 1 | 1;   /* FRMW: one slot, read only */

@@ -95,7 +95,7 @@ static void changed(const struct nvme *s, uint8_t *page)
             put32(page, 4 * n++, i + 1);
 }
 
-static void effects(uint8_t *page)
+static void effects(const struct private *p, uint8_t *page)
 {
     static const struct {
         uint8_t opcode;
@@ -109,6 +109,8 @@ static void effects(uint8_t *page)
 
     for (unsigned i = 0; i < sizeof admin / sizeof *admin; i++)
         put32(page, 4u * admin[i].opcode, admin[i].effect);
+    if (p->mapped)
+        put32(page, 4u * ADMIN_DOORBELL_BUFFER, 0);
     for (unsigned i = 0; i < sizeof nvm / sizeof *nvm; i++)
         put32(page, 1024 + 4u * nvm[i].opcode, nvm[i].effect);
 }
@@ -121,7 +123,7 @@ static uint32_t fill(struct ob_device *dev, uint8_t id, uint8_t *page)
     case LOG_SMART: smart(dev, page); return 512;
     case LOG_FIRMWARE: firmware(page); return 512;
     case LOG_CHANGED_NAMESPACES: changed(ob_state(dev), page); return 4096;
-    case LOG_EFFECTS: effects(page); return 4096;
+    case LOG_EFFECTS: effects(ob_private(dev), page); return 4096;
     default: return 0;
     }
 }

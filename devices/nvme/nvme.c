@@ -40,6 +40,19 @@ static int read_serial(struct ob_device *dev)
     return 0;
 }
 
+static int read_doorbells(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+    const char *doorbells = ob_option(dev, "doorbells");
+
+    p->mapped = strcmp(doorbells, "mapped") == 0;
+    if (!p->mapped && strcmp(doorbells, "trapped") != 0)
+        return bad(dev, "doorbells", "trapped or mapped");
+    if (!p->mapped)
+        ob_region_no_areas(dev, 0);
+    return 0;
+}
+
 static int read_options(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
@@ -66,7 +79,8 @@ static int read_options(struct ob_device *dev)
         ob_without_msix(dev);
     if (ob_parse_bool(ob_option(dev, "incoming"), &p->incoming) < 0)
         return bad(dev, "incoming", "on or off");
-    return read_serial(dev);
+    int ret = read_doorbells(dev);
+    return ret ? ret : read_serial(dev);
 }
 
 static int open_engine(struct ob_device *dev)
@@ -193,11 +207,15 @@ static const struct ob_option options[] = {
     { "queues", "N", "pairs of I/O queues, 1 to 64", "64", 0 },
     { "direct", "on|off", "pass the page cache by (O_DIRECT)", "off", 0 },
     { "readonly", "on|off", "the guest may not write", "off", 0 },
+    { "doorbells", "trapped|mapped", "mapped ones need no trap, and are looked at for ever", "trapped", 0 },
     { "msix", "on|off", "MSI-X; off leaves MSI, for a disk that QEMU shall be able to unplug", "on", 0 },
     { "incoming", "on|off", "another process may have the files until it hands its guest over", "off", 0 },
     { "engine", "auto|uring|threads", "what does I/O that may block", "auto", 0 },
     { NULL, NULL, NULL, NULL, 0 },
 };
+
+/* With doorbells=mapped. */
+static const struct ob_area doorbell_page = { REG_DOORBELLS, 0x1000 };
 
 static const struct ob_plugin nvme = {
     .name = "nvme",
@@ -213,7 +231,9 @@ static const struct ob_plugin nvme = {
                 .kind = OB_BAR_MEM64,
                 .widths = OB_WIDTH_1 | OB_WIDTH_2 | OB_WIDTH_4 | OB_WIDTH_8,
                 .read = registers_read,
-                .write = registers_write },
+                .write = registers_write,
+                .areas = &doorbell_page,
+                .areas_count = 1 },
     .irq = { .intx = true,
              .msi = 32,
              .msix = { .count = QUEUES, .bar = 0, .table = MSIX_TABLE, .pba = MSIX_PBA } },

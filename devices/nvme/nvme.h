@@ -258,6 +258,7 @@ struct private {
     uint32_t queues; /* pairs for I/O */
     uint32_t lba_shift;
     bool readonly;
+    bool mapped; /* doorbells are a page that clients map */
     bool incoming; /* another process may still have the files */
     bool locked;   /* the files are ours */
     bool started;  /* this process has begun */
@@ -308,6 +309,7 @@ struct private {
     bool moved; /* since the timer of the polling was set */
     uint64_t poll_ns;      /* how long to look; learnt */
     uint64_t asleep_since; /* CLOCK_MONOTONIC ns */
+    uint64_t nap_ns;       /* mapped, and asleep for so long; 0: not asleep */
     uint32_t seen[QUEUES];    /* what the doorbell said when we last took it */
     uint16_t event_index[QUEUES];
 
@@ -383,6 +385,7 @@ bool doorbell_moved(struct ob_device *dev); /* outside of steps */
 /* Doorbells go into memory from now on. A status. */
 uint16_t doorbell_configure(struct ob_device *dev, uint64_t doorbells, uint64_t events);
 void doorbell_new_sq(struct ob_device *dev, uint32_t q);
+void doorbell_new_cq(struct ob_device *dev, uint32_t q);
 void doorbell_start(struct ob_device *dev); /* for a successor: nothing has been seen */
 void doorbell_forget(struct ob_device *dev); /* after a reset: doorbells are registers */
 /* With INTx: the driver's heads let the wire fall, so ask for a trap at each. */

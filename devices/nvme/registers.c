@@ -78,6 +78,8 @@ static void enable(struct ob_device *dev)
     s->sq[0] = (struct nvme_sq){ .address = s->asq, .entries = sq };
     s->cq[0] = (struct nvme_cq){ .address = s->acq, .entries = cq, .phase = 1, .interrupts = 1,
                                  .users = 1 };
+    doorbell_new_sq(dev, 0);
+    doorbell_new_cq(dev, 0);
     SET(dev, s->csts, (s->csts & CSTS_NSSRO) | CSTS_RDY);
 }
 

@@ -362,6 +362,8 @@ void ob_debug(struct ob_device *dev, const char *format, ...) __attribute__((for
  * used. On PCI, `region` is the number of a BAR, or a typed region's VFIO index. The client writes to it
  * whenever it likes: copy first, then check the copy. */
 void *ob_region_memory(struct ob_device *dev, unsigned region);
+/* In open() alone: the region has no areas this time, whatever the plugin declares, since an option says so. */
+void ob_region_no_areas(struct ob_device *dev, unsigned region);
 static inline void *ob_bar_memory(struct ob_device *dev, unsigned bar)
 {
     return ob_region_memory(dev, bar);

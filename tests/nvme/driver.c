@@ -152,6 +152,22 @@ static void choose_kind(struct driver *d)
         die("NVME_MEMORY", EINVAL);
 }
 
+/* With doorbells=mapped there is something to map. */
+static void map_doorbells(struct driver *d)
+{
+    struct ob_region *bar;
+    void *p;
+
+    check(d, ob_client_region(d->client, VFIO_PCI_BAR0_REGION_INDEX, &bar));
+    if (bar->fd >= 0) {
+        int ret = ob_region_map(bar, REG_DOORBELLS, 4096, PROT_READ | PROT_WRITE, &p);
+        if (ret < 0)
+            die("doorbells", ret);
+        d->mapped = p;
+    }
+    ob_region_free(bar);
+}
+
 void driver_connect(struct driver *d, const char *socket, uint64_t memory)
 {
     const uint16_t command = 6; /* memory space, bus master */
@@ -179,12 +195,15 @@ void driver_connect(struct driver *d, const char *socket, uint64_t memory)
     if (d->memory == MAP_FAILED)
         die("memory", errno);
     driver_map_all(d);
+    map_doorbells(d);
     check(d, ob_client_write(d->client, VFIO_PCI_CONFIG_REGION_INDEX, 4, &command, 2));
 }
 
 void driver_close(struct driver *d)
 {
     ob_client_free(d->client);
+    if (d->mapped)
+        munmap(d->mapped, 4096);
     munmap(d->memory, d->size);
     close(d->memory_fd);
 }
@@ -301,7 +320,7 @@ bool driver_shadow(struct driver *d)
     d->doorbells = driver_alloc(d, 4096, 4096, &c.prp1);
     d->events = driver_alloc(d, 4096, 4096, &c.prp2);
     d->shadow = driver_do(d, 0, &c, NULL) == 0;
-    if (!d->shadow && d->kind == DRIVER_MAPPED) {
+    if (!d->shadow && d->kind == DRIVER_MAPPED && !d->mapped) {
         fprintf(stderr, "driver: no shadow doorbells\n");
         exit(1);
     }
@@ -322,6 +341,10 @@ uint16_t driver_put(struct driver *d, uint32_t q, const struct nvme_command *c)
 /* By the register, or in memory and by the register only if the controller asks for that. */
 static void doorbell(struct driver *d, uint32_t n, uint32_t value)
 {
+    if (d->mapped) {
+        atomic_store(&d->mapped[n], value);
+        return;
+    }
     if (d->shadow && n >= 2) {
         uint16_t old = (uint16_t)atomic_exchange(&d->doorbells[n], value); /* and a full barrier */
         uint16_t event = (uint16_t)atomic_load(&d->events[n]), new = (uint16_t)value;

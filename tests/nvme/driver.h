@@ -42,6 +42,7 @@ struct driver {
     struct driver_queue queue[DRIVER_QUEUES];
     bool shadow;
     _Atomic uint32_t *doorbells, *events; /* shadow ones */
+    _Atomic uint32_t *mapped; /* the registers themselves, with doorbells=mapped; else NULL */
     uint64_t traps; /* doorbell registers written */
 };
 

@@ -16,8 +16,8 @@ const char *fixture_args[9];
 
 int fixture_serve(void **state)
 {
-    static char engine[64];
-    const char *args[10];
+    static char engine[64], doorbells[64];
+    const char *args[11];
     unsigned n = 0;
 
     (void)state;
@@ -26,6 +26,10 @@ int fixture_serve(void **state)
     if (getenv("NVME_ENGINE")) {
         snprintf(engine, sizeof engine, "engine=%s", getenv("NVME_ENGINE"));
         args[n++] = engine;
+    }
+    if (getenv("NVME_DOORBELLS")) {
+        snprintf(doorbells, sizeof doorbells, "doorbells=%s", getenv("NVME_DOORBELLS"));
+        args[n++] = doorbells;
     }
     args[n] = NULL;
     disk_serve(&disk, getenv("NVME_FOLDER"), fixture_size, args);
