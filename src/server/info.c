@@ -138,11 +138,12 @@ int info_region(struct ob_device *dev, const struct wire_message *m, struct repl
         typed(&caps, r->type);
     if (dev->bus->region_capability)
         dev->bus->region_capability(dev, info.index, &caps);
-    if (caps.size > sizeof info)
-        info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
-    /* One without the room gets no offset that it could not follow. */
     reply->size = caps.size <= room ? caps.size : sizeof info;
-    if (reply->size == sizeof info)
+    /* The flag says that they are in this reply. QEMU, which asks again with the room that it learns from
+     * argsz, does not get that far if the flag comes without an offset. */
+    if (reply->size > sizeof info)
+        info.flags |= VFIO_REGION_INFO_FLAG_CAPS;
+    else
         info.cap_offset = 0;
     info.argsz = caps.size;
     memcpy(reply->body, &info, sizeof info);

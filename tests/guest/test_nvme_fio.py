@@ -20,6 +20,15 @@ def test_verifies(serve, boot, tmp_path, memory, cpus, append):
     assert image.stat().st_blocks * 512 >= 64 * MIB
 
 
+def test_verifies_with_mapped_doorbells(serve, boot, tmp_path):
+    """QEMU maps the page; the driver's writes to it are no messages."""
+    image = disk(tmp_path, size=64 * MIB)
+    vm = boot(devices=[serve("nvme", f"file={image}", "doorbells=mapped")], cpus=2, files=FIO)
+    assert fio(vm, **VERIFY) == (64 * MIB, 64 * MIB)
+    assert complaints(vm) == ""
+    vm.poweroff()
+
+
 def test_notices_other_data(serve, boot, tmp_path):
     """That what fio verifies comes from the disk: data that was changed there is found."""
     image = disk(tmp_path, size=64 * MIB)
