@@ -49,7 +49,7 @@ static int read_doorbells(struct ob_device *dev)
     if (!p->mapped && strcmp(doorbells, "trapped") != 0)
         return bad(dev, "doorbells", "trapped or mapped");
     if (!p->mapped)
-        ob_region_no_areas(dev, 0);
+        ob_without_areas(dev, 0);
     return 0;
 }
 

@@ -340,8 +340,9 @@ void ob_touch(struct ob_device *dev, void *p, size_t n);
 const char *ob_option(struct ob_device *dev, const char *key);
 const char *ob_option_nth(struct ob_device *dev, const char *key, unsigned nth);
 
-/* In open() alone: there is no MSI-X this time, whatever the declaration says. */
+/* In open() alone: there is no MSI-X this time, or a BAR has no areas, whatever the declaration says. */
 void ob_without_msix(struct ob_device *dev);
+void ob_without_areas(struct ob_device *dev, unsigned bar);
 
 /*
  * open(2) of the file that the nth value (from 0) of an OB_OPTION_FILE names. The descriptor is the
@@ -362,8 +363,6 @@ void ob_debug(struct ob_device *dev, const char *format, ...) __attribute__((for
  * used. On PCI, `region` is the number of a BAR, or a typed region's VFIO index. The client writes to it
  * whenever it likes: copy first, then check the copy. */
 void *ob_region_memory(struct ob_device *dev, unsigned region);
-/* In open() alone: the region has no areas this time, whatever the plugin declares, since an option says so. */
-void ob_region_no_areas(struct ob_device *dev, unsigned region);
 static inline void *ob_bar_memory(struct ob_device *dev, unsigned bar)
 {
     return ob_region_memory(dev, bar);

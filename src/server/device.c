@@ -34,6 +34,12 @@ void ob_without_msix(struct ob_device *dev)
     dev->declared.irq.msix.count = 0;
 }
 
+void ob_without_areas(struct ob_device *dev, unsigned bar)
+{
+    if (bar < sizeof dev->declared.bar / sizeof dev->declared.bar[0])
+        dev->declared.bar[bar].areas_count = 0;
+}
+
 void ob_touch(struct ob_device *dev, void *p, size_t n)
 {
     if (dev->plugin->state.touched)

@@ -12,12 +12,6 @@ void *ob_region_memory(struct ob_device *dev, unsigned region)
     return region < dev->region_count ? dev->region[region].memory : NULL;
 }
 
-void ob_region_no_areas(struct ob_device *dev, unsigned region)
-{
-    if (region < dev->region_count && !dev->opened)
-        dev->region[region].areas_count = 0;
-}
-
 /* Sealed, so that a client cannot pull the memory away under us. */
 static int make_file(uint64_t size)
 {
