@@ -22,6 +22,7 @@
 #define FAILED_AFTER 6u /* deaths by their own fault otherwise, until the device has failed */
 #define MS UINT64_C(1000000)
 #define LONG_LIFE (10000 * MS)
+#define PATIENCE (2500 * MS) /* with a message that only SIGKILLs kept from being run: clients wait for 5 s */
 
 static const char *const role_name[] = { "serve", "drop", "failed" };
 
@@ -112,9 +113,10 @@ static void read_counts(struct keeper *k)
 }
 
 /*
- * What the block says of a death. A worker that a SIGKILL hit between two steps did not die of what it
- * did. One that died in a message may have died of that; when others die of it too, it is refused. All
- * that happen otherwise, in a timer say, count against the device, until a worker has lived for a while.
+ * What the block says of a death. A SIGKILL comes from outside and is nobody's fault, unless workers
+ * that run one message are killed again and again (for want of memory, say). Who died of anything else in
+ * a message may have died of that; when others do too, it is refused. Such deaths otherwise, in a timer
+ * say, count against the device, until a worker has lived for a while.
  */
 static void count_death(struct keeper *k, const siginfo_t *info)
 {
@@ -127,14 +129,17 @@ static void count_death(struct keeper *k, const siginfo_t *info)
         read_counts(k); /* else it died before it had the block: its predecessor's counts still tell */
     k->in_step = step_is_open(&h);
     bool in_message = k->in_step && h.step_kind == STEP_MESSAGE;
-    bool lived = keeper_now() - k->started > LONG_LIFE;
-    if (h.messages != k->messages)
+    bool killed = info->si_code != CLD_EXITED && info->si_status == SIGKILL;
+    uint64_t now = keeper_now();
+    if (h.messages != k->messages || !in_message) {
         k->message_deaths = 0;
-    if (lived)
+        k->message_since = now;
+    }
+    if (now - k->started > LONG_LIFE)
         k->faults = k->deaths = 0;
     k->messages = h.messages;
-    k->message_deaths += in_message;
-    k->faults += !in_message && (k->in_step || info->si_code == CLD_EXITED || info->si_status != SIGKILL);
+    k->message_deaths += in_message && (!killed || now - k->message_since > PATIENCE);
+    k->faults += !in_message && !killed;
     k->deaths = h.word == k->word ? k->deaths + 1 : 1;
     k->word = h.word;
 }

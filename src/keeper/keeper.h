@@ -65,7 +65,8 @@ struct keeper {
     uint64_t word;      /* the block's step word when the last worker died... */
     uint32_t deaths;    /* ...and how many in a row at that word: the pause grows */
     uint64_t messages;  /* that had been run then... */
-    uint32_t message_deaths; /* ...and how many in a row died of the next */
+    uint32_t message_deaths; /* ...and how many in a row died of the next... */
+    uint64_t message_since;  /* ...the first of them then, CLOCK_MONOTONIC ns */
     uint32_t faults;    /* deaths by what workers did otherwise */
     uint64_t start_at;  /* CLOCK_MONOTONIC ns: when the next worker starts; 0: not */
     struct keeper_answer dead; /* what the last one left */
