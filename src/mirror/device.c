@@ -203,11 +203,8 @@ static void write_multi(struct device *d, const struct wire_message *m, struct r
 
 static void region_info(struct device *d, const struct wire_message *m, struct reply *r)
 {
-    struct {
-        struct vfio_region_info info;
-        struct vfio_region_info_cap_sparse_mmap cap;
-        struct vfio_region_sparse_mmap_area area;
-    } full = { .info = { .argsz = sizeof full.info, .index = m->region_info.index } };
+    struct device_sparse full = { .info = { .argsz = sizeof full.info,
+                                            .index = m->region_info.index } };
 
     if (full.info.index >= VFIO_PCI_NUM_REGIONS) {
         device_error(&m->header, EINVAL, r);
@@ -224,17 +221,13 @@ static void region_info(struct device *d, const struct wire_message *m, struct r
     full.info.argsz = sizeof full;
     r->fds[0] = d->memory;
     r->nfds = 1;
-    if (m->region_info.argsz < sizeof full) {
-        reply_set(r, &full, sizeof full.info);
-        return;
-    }
     full.info.cap_offset = sizeof full.info;
     full.cap.header.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP;
     full.cap.header.version = 1;
     full.cap.nr_areas = 1;
     full.area.offset = DEVICE_AREA_START;
     full.area.size = DEVICE_AREA_SIZE;
-    reply_set(r, &full, sizeof full);
+    reply_set(r, &full, m->region_info.argsz < sizeof full ? sizeof full.info : sizeof full);
 }
 
 static void io_fds(struct device *d, const struct wire_message *m, struct reply *r)
@@ -301,7 +294,7 @@ static void device_info(const struct wire_message *m, struct reply *r)
     struct vfio_user_device_info info = { .argsz = sizeof info,
                                           .flags = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_RESET,
                                           .num_regions = VFIO_PCI_NUM_REGIONS,
-                                          .num_irqs = VFIO_PCI_NUM_IRQS };
+                                          .num_irqs = DEVICE_IRQ_TYPES };
     reply_set(r, &info, sizeof info);
 }
 
@@ -309,7 +302,7 @@ static void irq_info(const struct wire_message *m, struct reply *r)
 {
     struct vfio_irq_info info = { .argsz = sizeof info, .index = m->irq_info.index };
 
-    if (info.index >= VFIO_PCI_NUM_IRQS) {
+    if (info.index >= DEVICE_IRQ_TYPES) {
         device_error(&m->header, EINVAL, r);
         return;
     }

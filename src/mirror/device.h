@@ -25,7 +25,15 @@
 #define DEVICE_AREA_START 4096u
 #define DEVICE_AREA_SIZE 8192u
 #define DEVICE_STATE_SIZE 300u /* of migration data */
+#define DEVICE_IRQ_TYPES (VFIO_PCI_MSIX_IRQ_INDEX + 1u)
 #define DEVICE_VECTORS 2u
+
+/* The info of BAR2, with its capability. */
+struct device_sparse {
+    struct vfio_region_info info;
+    struct vfio_region_info_cap_sparse_mmap cap;
+    struct vfio_region_sparse_mmap_area area;
+};
 
 #define DEVICE_MAPS 4096u
 struct device_map {

@@ -11,7 +11,7 @@ enum point {
     AT_CONNECT, /* before the client has said anything */
     AT_VERSION,
     AT_INFO,
-    AT_REGION_INFO,       /* of the region that can be mapped */
+    AT_REGION_INFO,       /* of the region that can be mapped, with room for its capability */
     AT_OTHER_REGION_INFO, /* of one that cannot */
     AT_IRQ_INFO,          /* of MSI-X */
     AT_SET_IRQS,

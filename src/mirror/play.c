@@ -128,7 +128,9 @@ static bool at_point(struct play *p, const struct wire_message *m)
     case AT_INFO:
         return command == VFIO_USER_DEVICE_GET_INFO;
     case AT_REGION_INFO:
-        return command == VFIO_USER_DEVICE_GET_REGION_INFO && m->region_info.index == DEVICE_MEMORY;
+        return command == VFIO_USER_DEVICE_GET_REGION_INFO &&
+               m->region_info.index == DEVICE_MEMORY &&
+               m->region_info.argsz >= sizeof(struct device_sparse);
     case AT_OTHER_REGION_INFO:
         return command == VFIO_USER_DEVICE_GET_REGION_INFO &&
                m->region_info.index != DEVICE_MEMORY && m->region_info.index < VFIO_PCI_NUM_REGIONS;
