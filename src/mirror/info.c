@@ -82,6 +82,14 @@ static bool cap_offset(struct play *p, struct reply *r)
     return true;
 }
 
+/* No capability says that less than the whole region can be mapped. */
+static bool cap_none(struct play *p, struct reply *r)
+{
+    sparse(r)->info.cap_offset = 0;
+    p->watch.map_limit = DEVICE_MEMORY_SIZE;
+    return true;
+}
+
 static bool cap_next(struct play *p, struct reply *r)
 {
     sparse(r)->cap.header.next = (uint32_t)p->m->arg;
@@ -240,7 +248,7 @@ const struct misbehaviour misbehaviours_info[] = {
                argsz_grows, 8192),
     REGION_LIE("argsz-64m", "argsz of 64 MiB", MAY_GO_ON, argsz_grows, 64 << 20),
     REGION_LIE("argsz-huge", "argsz of 4 GiB - 1", MUST_NOTICE, argsz_grows, UINT32_MAX),
-    REGION_LIE("cap-none", "a list of capabilities that is empty", MAY_GO_ON, cap_offset, 0),
+    REGION_LIE("cap-none", "a list of capabilities that is empty", MAY_GO_ON, cap_none, 0),
     REGION_LIE("cap-in-head", "capabilities that begin inside the fixed part", MUST_NOTICE,
                cap_offset, 4),
     REGION_LIE("cap-beyond", "capabilities that begin behind the end", MUST_NOTICE, cap_offset,

@@ -88,6 +88,15 @@ static void check_limits(struct play *p, const struct wire_message *m, unsigned 
         play_wrong(p, "sent VFIO_USER_REGION_WRITE_MULTI, which was not agreed on");
 }
 
+void play_look_size(struct play *p)
+{
+    uint64_t before = p->watch.anonymous;
+    uint64_t now = p->client && p->acted ? watch_anonymous(p->client) : 0;
+
+    if (before && now > before + MOST_GROWTH)
+        play_wrong(p, "has grown by %llu MiB", (unsigned long long)(now - before) >> 20);
+}
+
 void play_look(struct play *p)
 {
     struct watch *w = &p->watch;
@@ -103,9 +112,7 @@ void play_look(struct play *p)
         w->looks++;
         w->held = watch_holds(w, p->client) ? w->held + 1 : 0;
     }
-    uint64_t now = watch_anonymous(p->client);
-    if (w->anonymous && now > w->anonymous + MOST_GROWTH)
-        play_wrong(p, "has grown by %llu MiB", (unsigned long long)(now - w->anonymous) >> 20);
+    play_look_size(p);
 }
 
 /* ---- The moment ---------------------------------------------------------------------------- */

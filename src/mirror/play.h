@@ -89,6 +89,8 @@ void play_pause(struct play *p, unsigned ms);
 void play_nap(struct play *p, unsigned ms);
 /* Takes notes of the client's process now; it is done at each command of the client anyway. */
 void play_look(struct play *p);
+/* Of its size alone, which changes without a command, too. */
+void play_look_size(struct play *p);
 /* Serves the command that waits, as ever. *r is overwritten. */
 void play_serve_next(struct play *p, struct reply *r);
 /* Ends the connection. */

@@ -15,6 +15,9 @@
 /* Commands that may wait before the client counts as one that sends without end. */
 #define MOST_WAITING 4096u
 
+/* How often to look at a client from which nothing comes. */
+#define LOOK_NS 100000000u
+
 uint64_t play_now(void)
 {
     struct timespec t;
@@ -154,9 +157,11 @@ struct waiting *stream_next(struct play *p)
     while (!p->first && !p->over && !p->closed) {
         if (p->heard_at + (uint64_t)p->timeout_ms * 1000000u > until)
             until = p->heard_at + (uint64_t)p->timeout_ms * 1000000u;
-        if (play_now() >= until)
+        uint64_t now = play_now();
+        if (now >= until)
             return NULL;
-        wait_for(p, 0, until);
+        wait_for(p, 0, until - now > LOOK_NS ? now + LOOK_NS : until);
+        play_look_size(p);
     }
     struct waiting *w = p->over ? NULL : p->first;
     if (w) {
