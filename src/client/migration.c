@@ -207,11 +207,14 @@ int ob_client_dirty_start(struct ob_client *c, uint64_t *page_size,
         memcpy(data + sizeof start, ranges, n * sizeof *ranges);
     int ret = ob_client_device_feature(
         c, VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_LOGGING_START, data, size, size, &got);
-    if (ret == 0 && got >= sizeof start) {
+    if (ret == 0 && got >= sizeof start)
         memcpy(&start, data, sizeof start);
-        *page_size = start.page_size;
-    }
     free(data);
+    if (ret == 0 && (start.page_size == 0 || (start.page_size & (start.page_size - 1))))
+        return client_refuse(c, -EBADMSG, "the server logs pages of %llu bytes",
+                             (unsigned long long)start.page_size);
+    if (ret == 0)
+        *page_size = start.page_size;
     return ret;
 }
 
@@ -236,6 +239,8 @@ static int report(struct ob_client *c, const struct vfio_user_dma_logging_report
         c, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, &data, sizeof *r, size, &got);
     if (ret == 0 && got != size)
         return client_refuse(c, -EBADMSG, "the log of dirty pages has %zu bytes, and not %zu", got, size);
+    if (ret == 0 && memcmp(&data.head, r, sizeof *r) != 0)
+        return client_refuse(c, -EBADMSG, "the server tells about the pages of another range");
     for (uint64_t i = 0; ret == 0 && i < words; i++)
         bitmap[i] |= data.bits[i];
     return ret;
