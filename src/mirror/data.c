@@ -107,6 +107,21 @@ static bool feature_argsz(struct play *p, struct reply *r)
     return true;
 }
 
+/* The first field of what follows the head of a feature. */
+static bool feature_first(struct play *p, struct reply *r)
+{
+    uint8_t *at = (uint8_t *)reply_body(r) + sizeof(struct vfio_user_device_feature);
+    memcpy(at, &p->m->arg, sizeof p->m->arg);
+    return true;
+}
+
+/* The body, without its last bytes; argsz stays. */
+static bool cut(struct play *p, struct reply *r)
+{
+    reply_resize(r, r->size - sizeof(struct vfio_user_header) - p->m->arg);
+    return true;
+}
+
 #define ROW(id, section, text, point, must, act, arg)          \
     {                                                          \
         "data." id, section, text, point, must, act, arg, NULL \
@@ -161,6 +176,22 @@ const struct misbehaviour misbehaviours_data[] = {
     FEATURE("argsz-zero", "argsz of 0", MAY_GO_ON, feature_argsz, 0),
     FEATURE("argsz-huge", "argsz of 4 GiB - 1", MUST_NOTICE, feature_argsz, UINT32_MAX),
     FEATURE("longer", "60,000 bytes more than was asked for", MUST_NOTICE, longer, 60000),
+    ROW("state-unknown", "VFIO_USER_DEVICE_FEATURE", "a migration state that there is not",
+        AT_MIG_STATE, MAY_GO_ON, feature_first, 99),
+    ROW("state-cut", "VFIO_USER_DEVICE_FEATURE", "a migration state without its last 4 bytes",
+        AT_MIG_STATE, MUST_NOTICE, cut, 4),
+    ROW("log-page-none", "VFIO_USER_DEVICE_FEATURE", "a log of pages of 0 bytes", AT_LOG_START,
+        MUST_NOTICE, feature_first, 0),
+    ROW("log-page-odd", "VFIO_USER_DEVICE_FEATURE", "a log of pages of 3 bytes", AT_LOG_START,
+        MUST_NOTICE, feature_first, 3),
+    ROW("log-page-huge", "VFIO_USER_DEVICE_FEATURE", "a log of pages of 2^63 bytes", AT_LOG_START,
+        MAY_GO_ON, feature_first, UINT64_C(1) << 63),
+    ROW("log-cut", "VFIO_USER_DEVICE_FEATURE", "a log without its last 8 bytes", AT_LOG_REPORT,
+        MUST_NOTICE, cut, 8),
+    ROW("log-longer", "VFIO_USER_DEVICE_FEATURE", "a log with 60,000 bytes more", AT_LOG_REPORT,
+        MUST_NOTICE, longer, 60000),
+    ROW("log-other", "VFIO_USER_DEVICE_FEATURE", "the log of another range", AT_LOG_REPORT,
+        MUST_NOTICE, feature_first, 0x7000),
     MIG("empty", "no body", body, 0),
     MIG("more", "4,096 bytes more than was asked for", mig_more, 4096),
     MIG("size-huge", "a size of 4 GiB - 1", mig_size, UINT32_MAX),

@@ -316,36 +316,91 @@ static void irq_info(const struct wire_message *m, struct reply *r)
     reply_set(r, &info, sizeof info);
 }
 
-static void feature(struct device *d, const struct wire_message *m, struct reply *r)
+/* The log of dirty pages: nothing is ever written, so all bits are zero. */
+static void log_report(const struct wire_message *m, struct reply *r)
 {
-    uint32_t number = m->feature.flags & VFIO_DEVICE_FEATURE_MASK;
+    struct vfio_user_device_feature head = { .flags = m->feature.flags };
+    struct vfio_user_dma_logging_report report = { 0 };
+
+    if (m->data_size >= sizeof report)
+        memcpy(&report, m->data, sizeof report);
+    uint64_t pages = report.page_size ? report.length / report.page_size : 0;
+    if (pages == 0 || pages > REPLY_SPACE) {
+        device_error(&m->header, EINVAL, r);
+        return;
+    }
+    size_t bits = (size_t)(pages + 63) / 64 * 8;
+    uint8_t *body = reply_body(r);
+    head.argsz = (uint32_t)(sizeof head + sizeof report + bits);
+    memcpy(body, &head, sizeof head);
+    memcpy(body + sizeof head, &report, sizeof report);
+    memset(body + sizeof head + sizeof report, 0, bits);
+    reply_resize(r, head.argsz);
+}
+
+/* What was sent comes back. */
+static void feature_echo(const struct wire_message *m, size_t n, struct reply *r)
+{
+    struct vfio_user_device_feature head = { .argsz = (uint32_t)(sizeof head + n),
+                                             .flags = m->feature.flags };
+    if (n > m->data_size)
+        n = m->data_size;
+    reply_set(r, &head, sizeof head);
+    memcpy((uint8_t *)reply_body(r) + sizeof head, m->data, n);
+    reply_resize(r, sizeof head + n);
+}
+
+static void migration_state(struct device *d, const struct wire_message *m, struct reply *r)
+{
     struct {
         struct vfio_user_device_feature head;
-        union {
-            struct vfio_device_feature_migration migration;
-            struct vfio_device_feature_mig_state state;
-        };
+        struct vfio_device_feature_mig_state state;
     } full = { .head = { .argsz = sizeof full, .flags = m->feature.flags } };
 
-    if (number != VFIO_DEVICE_FEATURE_MIGRATION && number != VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE) {
-        device_error(&m->header, ENOTTY, r);
-        return;
-    }
-    if (m->feature.flags & VFIO_DEVICE_FEATURE_PROBE) {
-        full.head.argsz = sizeof full.head;
-        reply_set(r, &full, sizeof full.head);
-        return;
-    }
-    if (number == VFIO_DEVICE_FEATURE_MIGRATION) {
-        full.migration.flags = VFIO_MIGRATION_STOP_COPY;
-    } else {
-        if ((m->feature.flags & VFIO_DEVICE_FEATURE_SET) && m->data_size >= sizeof d->state)
-            memcpy(&d->state, m->data, sizeof d->state);
-        full.state.device_state = d->state;
-        full.state.data_fd = -1;
-        d->state_at = 0;
-    }
+    if ((m->feature.flags & VFIO_DEVICE_FEATURE_SET) && m->data_size >= sizeof d->state)
+        memcpy(&d->state, m->data, sizeof d->state);
+    d->state_at = 0;
+    full.state.device_state = d->state;
+    full.state.data_fd = -1;
     reply_set(r, &full, sizeof full);
+}
+
+static void migration(const struct wire_message *m, struct reply *r)
+{
+    struct {
+        struct vfio_user_device_feature head;
+        struct vfio_device_feature_migration migration;
+    } full = { .head = { .argsz = sizeof full, .flags = m->feature.flags },
+               .migration = { .flags = VFIO_MIGRATION_STOP_COPY } };
+
+    reply_set(r, &full, sizeof full);
+}
+
+static void feature(struct device *d, const struct wire_message *m, struct reply *r)
+{
+    if (m->feature.flags & VFIO_DEVICE_FEATURE_PROBE) {
+        feature_echo(m, 0, r);
+        return;
+    }
+    switch (m->feature.flags & VFIO_DEVICE_FEATURE_MASK) {
+    case VFIO_DEVICE_FEATURE_MIGRATION:
+        migration(m, r);
+        break;
+    case VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE:
+        migration_state(d, m, r);
+        break;
+    case VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
+        feature_echo(m, m->data_size, r);
+        break;
+    case VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
+        feature_echo(m, 0, r);
+        break;
+    case VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
+        log_report(m, r);
+        break;
+    default:
+        device_error(&m->header, ENOTTY, r);
+    }
 }
 
 static void mig_data_read(struct device *d, const struct wire_message *m, struct reply *r)

@@ -21,7 +21,10 @@ enum point {
     AT_WRITE,
     AT_WRITE_MULTI,
     AT_RESET,
-    AT_FEATURE,
+    AT_FEATURE, /* VFIO_DEVICE_FEATURE_MIGRATION */
+    AT_MIG_STATE, /* when the client asks for it */
+    AT_LOG_START, /* of dirty pages */
+    AT_LOG_REPORT,
     AT_MIG_DATA_READ,
     AT_IO_FDS,
     AT_MAPPED_DMA,   /* AT_READ, while there is a DMA map */

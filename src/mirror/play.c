@@ -123,6 +123,12 @@ static bool reads_register(const struct play *p, const struct wire_message *m)
            (m->region.region == DEVICE_REGISTERS || !p->reads_registers);
 }
 
+static bool is_feature(const struct wire_message *m, uint32_t feature)
+{
+    return m->header.command == VFIO_USER_DEVICE_FEATURE &&
+           (m->feature.flags & VFIO_DEVICE_FEATURE_MASK) == feature;
+}
+
 static bool at_point(struct play *p, const struct wire_message *m)
 {
     uint16_t command = m->header.command;
@@ -160,7 +166,14 @@ static bool at_point(struct play *p, const struct wire_message *m)
     case AT_RESET:
         return command == VFIO_USER_DEVICE_RESET;
     case AT_FEATURE:
-        return command == VFIO_USER_DEVICE_FEATURE;
+        return is_feature(m, VFIO_DEVICE_FEATURE_MIGRATION);
+    case AT_MIG_STATE:
+        return is_feature(m, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE) &&
+               (m->feature.flags & VFIO_DEVICE_FEATURE_GET);
+    case AT_LOG_START:
+        return is_feature(m, VFIO_DEVICE_FEATURE_DMA_LOGGING_START);
+    case AT_LOG_REPORT:
+        return is_feature(m, VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT);
     case AT_MIG_DATA_READ:
         return command == VFIO_USER_MIG_DATA_READ;
     case AT_IO_FDS:

@@ -231,22 +231,41 @@ static void check_memory(uint8_t *shared)
 
 /* ---- Migration ----------------------------------------------------------------------------- */
 
+/* Which pages of its memory has the device written to? */
+static void log_pages(void)
+{
+    struct vfio_device_feature_dma_logging_range all = { .iova = SHARED, .length = SHARED_SIZE };
+    uint64_t page_size = PAGE;
+
+    if (!worked(ob_client_dirty_start(c, &page_size, &all, 1)))
+        return;
+    /* A server may have larger pages than the whole range. */
+    if (SHARED_SIZE % page_size == 0) {
+        uint64_t *bitmap = calloc(ob_client_dirty_words(SHARED_SIZE, page_size), sizeof *bitmap);
+        if (bitmap)
+            worked(ob_client_dirty_report(c, SHARED, SHARED_SIZE, page_size, bitmap));
+        free(bitmap);
+    }
+    worked(ob_client_dirty_stop(c));
+}
+
 static void migrate(void)
 {
     uint8_t state[1000];
     struct vfio_device_feature_migration migration;
-    struct vfio_device_feature_mig_state to = { .device_state = VFIO_DEVICE_STATE_STOP_COPY,
-                                                .data_fd = -1 };
+    uint64_t flags;
+    uint32_t at;
     size_t n;
 
+    worked(ob_client_migration(c, &flags));
     worked(ob_client_device_feature(c, VFIO_DEVICE_FEATURE_MIGRATION | VFIO_DEVICE_FEATURE_GET,
                                     &migration, 0, sizeof migration, &n));
-    worked(ob_client_device_feature(c,
-                                    VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE | VFIO_DEVICE_FEATURE_SET,
-                                    &to, sizeof to, sizeof to, &n));
+    worked(ob_client_set_migration_state(c, VFIO_DEVICE_STATE_STOP_COPY));
+    worked(ob_client_migration_state(c, &at));
     ssize_t got = ob_client_mig_data_read(c, state, sizeof state);
     if (worked(got) && got > 0)
         worked(ob_client_mig_data_write(c, state, (size_t)got));
+    worked(ob_client_set_migration_state(c, VFIO_DEVICE_STATE_RUNNING));
 }
 
 int main(int argc, char **argv)
@@ -269,6 +288,7 @@ int main(int argc, char **argv)
         unmap_brief();
         read32(0);
         answer_all();
+        log_pages();
         migrate();
         worked(ob_client_reset(c));
         worked(ob_client_dma_unmap_all(c));
