@@ -53,7 +53,7 @@ int device_init(struct device *d)
     d->eventfd = eventfd(0, EFD_CLOEXEC);
     d->gift = memfd_create("gift", MFD_CLOEXEC);
     if (d->memory >= 0 && d->eventfd >= 0 && d->gift >= 0 &&
-        ftruncate(d->memory, DEVICE_MEMORY_SIZE) == 0 &&
+        ftruncate(d->memory, DEVICE_FILE_SIZE) == 0 &&
         fcntl(d->memory, F_ADD_SEALS, F_SEAL_SHRINK) == 0)
         d->mapped = mmap(NULL, DEVICE_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, d->memory,
                          0);

@@ -20,6 +20,7 @@
 
 #define DEVICE_REGISTERS_SIZE 4096u
 #define DEVICE_MEMORY_SIZE 16384u
+#define DEVICE_FILE_SIZE 131072u /* of the file of BAR2, which lies at its start */
 #define DEVICE_TABLE_SIZE 4096u
 #define DEVICE_CONFIG_SIZE 256u
 #define DEVICE_AREA_START 4096u

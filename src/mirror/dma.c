@@ -143,23 +143,34 @@ static bool read_write_only(struct play *p, struct reply *r)
     return true;
 }
 
+/* Something that was mapped, and is not any more. false: there is none. */
+static bool find_gone(const struct play *p, uint64_t *address)
+{
+    for (unsigned i = 0; i < p->gone_count && i < PLAY_GONE; i++) {
+        *address = p->gone[i];
+        if (!is_mapped(p, *address, ~0u))
+            return true;
+    }
+    return false;
+}
+
 static bool read_unmapped(struct play *p, struct reply *r)
 {
+    uint64_t address;
     (void)r;
-    if (is_mapped(p, p->gone.address, ~0u))
-        p->acted = false;
-    else
-        play_ask(p, READ, 0, p->gone.address, 16, NULL, 0, true);
+    p->acted = find_gone(p, &address);
+    if (p->acted)
+        play_ask(p, READ, 0, address, 16, NULL, 0, true);
     return true;
 }
 
 static bool write_unmapped(struct play *p, struct reply *r)
 {
+    uint64_t address;
     (void)r;
-    if (is_mapped(p, p->gone.address, ~0u))
-        p->acted = false;
-    else
-        play_ask(p, WRITE, 0, p->gone.address, 16, junk, 16, true);
+    p->acted = find_gone(p, &address);
+    if (p->acted)
+        play_ask(p, WRITE, 0, address, 16, junk, 16, true);
     return true;
 }
 

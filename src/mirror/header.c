@@ -72,7 +72,9 @@ static bool command_instead(struct play *p, struct reply *r)
 
     if (a)
         a->id = h->id; /* that of the client */
+    p->answered++;     /* or not: nobody waits for it */
     p->owes = true;
+    r->nfds = 0;
     h->flags = VFIO_USER_FLAG_TYPE_COMMAND;
     return true;
 }

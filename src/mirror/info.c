@@ -72,7 +72,7 @@ static bool whole(struct play *p, struct reply *r)
     info->cap_offset = 0;
     info->argsz = sizeof *info;
     reply_resize(r, sizeof *info);
-    p->watch.map_limit = DEVICE_MEMORY_SIZE;
+    p->watch.map_limit = DEVICE_FILE_SIZE;
     return true;
 }
 
@@ -232,7 +232,7 @@ const struct misbehaviour misbehaviours_info[] = {
     REGION_LIE("flags-all", "all flags at once", MAY_GO_ON, put32, PUT32(4, UINT32_MAX)),
     REGION_LIE("whole-beyond-file", "all of it can be mapped, and the file is shorter", MAY_GO_ON,
                whole, 1 << 20),
-    REGION_LIE("whole-huge", "2^62 bytes can be mapped, and the file has 16 KiB", MAY_GO_ON, whole,
+    REGION_LIE("whole-huge", "2^62 bytes can be mapped, and the file has 128 KiB", MAY_GO_ON, whole,
                UINT64_C(1) << 62),
     REGION_LIE("offset-beyond", "the region begins behind the end of its file", MAY_GO_ON,
                region_offset, 1 << 20),

@@ -21,7 +21,7 @@ enum point {
     AT_WRITE,
     AT_WRITE_MULTI,
     AT_RESET,
-    AT_FEATURE, /* VFIO_DEVICE_FEATURE_MIGRATION */
+    AT_FEATURE,   /* VFIO_DEVICE_FEATURE_MIGRATION */
     AT_MIG_STATE, /* when the client asks for it */
     AT_LOG_START, /* of dirty pages */
     AT_LOG_REPORT,

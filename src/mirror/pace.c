@@ -4,6 +4,7 @@
 #include "mirror/misbehaviour.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #define SOCKET "Socket Disconnection Behavior"
 #define LATE "Request Retry and Response Timeout"
@@ -67,10 +68,11 @@ static bool slow(struct play *p, struct reply *r)
     return false;
 }
 
-/* So many bytes, and the end. */
+/* So many bytes, and the end: who has read them cannot send any more. */
 static bool end(struct play *p, struct reply *r)
 {
     size_t n = p->m->arg < r->size ? p->m->arg : r->size;
+    shutdown(p->sock, SHUT_RD);
     play_send(p, r->bytes, n, r->fds, r->nfds);
     play_close(p);
     return false;

@@ -181,10 +181,10 @@ static bool at_point(struct play *p, const struct wire_message *m)
     case AT_MAPPED_DMA:
         return reads_register(p, m) && p->device.maps_count > 0;
     case AT_UNMAPPED_DMA:
-        return reads_register(p, m) && p->unmapped;
+        return reads_register(p, m) && p->gone_count > 0;
     case AT_PIPELINED:
         if (command == VFIO_USER_REGION_READ && !p->first)
-            play_pause(p, 5); /* the other one may be on its way */
+            play_pause(p, 50); /* the other one may be on its way */
         return command == VFIO_USER_REGION_READ && p->first;
     }
     return false;
@@ -224,14 +224,19 @@ static void version_reply(struct play *p, struct reply *r)
     reply_resize(r, sizeof head + (size_t)n);
 }
 
+static void note_unmap(struct play *p, uint64_t address)
+{
+    p->gone[p->gone_count++ % PLAY_GONE] = address;
+}
+
 /* Fills in the proper reply to a command. */
 static void proper_reply(struct play *p, const struct wire_message *m, struct wire_fds *fds,
                          struct reply *r)
 {
     unsigned before = p->device.maps_count;
-    struct device_map was = before ? p->device.maps[0] : (struct device_map){ .fd = -1 };
+    uint64_t first = before ? p->device.maps[0].address : 0;
 
-    p->device.pending = p->asked_count - p->answered;
+    p->device.pending = p->asked_count > p->answered ? p->asked_count - p->answered : 0;
     device_reply(&p->device, m, fds, r);
     if (m->header.command == VFIO_USER_VERSION) {
         r->error = false;
@@ -242,14 +247,8 @@ static void proper_reply(struct play *p, const struct wire_message *m, struct wi
         if (m->version.minor < VFIO_USER_MINOR)
             memcpy((uint8_t *)reply_body(r) + 2, &m->version.minor, 2);
     }
-    if (p->device.maps_count < before) {
-        p->unmapped = true;
-        p->gone = was;
-        if (!(m->unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL)) {
-            p->gone.address = m->unmap.address;
-            p->gone.size = m->unmap.size;
-        }
-    }
+    if (p->device.maps_count < before)
+        note_unmap(p, m->unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL ? first : m->unmap.address);
 }
 
 static void serve(struct play *p, struct waiting *w, struct reply *r)

@@ -21,6 +21,7 @@ struct asked {
     unsigned answers;
 };
 #define PLAY_ASKED 4096u
+#define PLAY_GONE 64u
 
 /* A command of the client that waits for its turn. */
 struct waiting {
@@ -61,8 +62,8 @@ struct play {
     uint64_t heard_at; /* ns; of the last sign of life */
     unsigned commands; /* of the client, after it */
     bool register_read;
-    bool unmapped; /* a DMA map was taken away: this one */
-    struct device_map gone;
+    uint64_t gone[PLAY_GONE]; /* addresses of DMA maps that were taken away, the last ones */
+    unsigned gone_count;
     struct watch watch;
     struct asked asked[PLAY_ASKED];
     unsigned asked_count, answered;

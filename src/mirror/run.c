@@ -16,6 +16,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* For a command to start the client and have it connected. */
+#define START_NS 60000000000u
+
 /* In all, in units of the timeout: a client that makes progress for ever. */
 #define MOST_TIMEOUTS 8u
 
@@ -90,19 +93,24 @@ static void meet(struct play *p)
 /* After the client has closed, or we have: a client that was started ends, or comes back. */
 static bool comes_again(struct run *run)
 {
-    if (!run->child.pid || run->play.stopped || play_now() >= run->deadline)
+    if (!run->child.pid || run->play.stopped)
         return false;
-    return wait_for_client(run, play_now() + run->play.timeout_ms * UINT64_C(1000000));
+    if (play_now() < run->deadline)
+        return wait_for_client(run, play_now() + run->play.timeout_ms * UINT64_C(1000000));
+    struct pollfd p = { .fd = run->child.fd, .events = POLLIN };
+    poll(&p, 1, (int)run->play.timeout_ms);
+    child_ended(&run->child);
+    return false;
 }
 
 static int connect_and_play(struct run *run)
 {
     struct play *p = &run->play;
-    uint64_t timeout = p->timeout_ms * UINT64_C(1000000);
 
-    run->deadline = play_now() + MOST_TIMEOUTS * timeout;
-    if (!wait_for_client(run, play_now() + timeout))
+    /* A command that does not connect ends; one that is only slow to start is given time. */
+    if (!wait_for_client(run, play_now() + START_NS))
         return 0;
+    run->deadline = play_now() + MOST_TIMEOUTS * p->timeout_ms * UINT64_C(1000000);
     do {
         int ret = device_init(&p->device);
         p->in = malloc(STREAM_LONGEST);
@@ -224,6 +232,10 @@ int mirror_run(const struct mirror_options *options, struct results *results, ch
 
     unlink(options->socket_path);
     close(m.listener);
+    /* What ended us has been heard: it must not end the process when it is let through again. */
+    struct signalfd_siginfo heard;
+    while (read(m.stop, &heard, sizeof heard) > 0)
+        ;
     close(m.stop);
     sigprocmask(SIG_SETMASK, &before, NULL);
     free(run);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -38,30 +39,46 @@ static struct asked *find_asked(struct play *p, const struct vfio_user_header *h
     return i < p->asked_count && p->asked[i].command == h->command ? &p->asked[i] : NULL;
 }
 
+/* "VFIO_USER_DMA_READ of 0x10 bytes at 0x1000", "command 14". */
+static const char *describe(const struct asked *a, char *text, size_t size)
+{
+    const char *name = wire_command_name(a->command);
+
+    if (a->command == VFIO_USER_DMA_READ || a->command == VFIO_USER_DMA_WRITE)
+        snprintf(text, size, "%s of 0x%llx bytes at 0x%llx", name, (unsigned long long)a->count,
+                 (unsigned long long)a->address);
+    else if (strcmp(name, "unknown") == 0)
+        snprintf(text, size, "command %u", a->command);
+    else
+        snprintf(text, size, "%s", name);
+    return text;
+}
+
 static void check_answer(struct play *p, const struct vfio_user_header *h, const uint8_t *bytes)
 {
     struct asked *a = find_asked(p, h);
-    const char *name = wire_command_name(h->command);
     struct wire_message m;
+    char about[96];
 
     if (!a) {
-        play_wrong(p, "sent a reply to %s, id %u, that nobody asked for", name, h->id);
+        play_wrong(p, "sent a reply to %s, id %u, that nobody asked for",
+                   wire_command_name(h->command), h->id);
         return;
     }
+    describe(a, about, sizeof about);
     if (a->no_reply)
-        play_wrong(p, "replied to %s, which wants no reply", name);
+        play_wrong(p, "replied to %s, which wants no reply", about);
     if (a->answers++)
-        play_wrong(p, "replied twice to %s", name);
+        play_wrong(p, "replied twice to %s", about);
     else
         p->answered++;
     if (h->flags & VFIO_USER_FLAG_ERROR)
         return;
     if (a->must_fail)
-        play_wrong(p, "replied success to %s of 0x%llx bytes at 0x%llx", name,
-                   (unsigned long long)a->count, (unsigned long long)a->address);
+        play_wrong(p, "replied success to %s", about);
     else if (wire_decode_reply(bytes, h->size, h->command, &m) < 0 ||
              (h->command == VFIO_USER_DMA_READ && m.dma.count != a->count))
-        play_wrong(p, "replied to %s with a message of the wrong size", name);
+        play_wrong(p, "replied to %s with a message of the wrong size", about);
 }
 
 /* ---- Input --------------------------------------------------------------------------------- */

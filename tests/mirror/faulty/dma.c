@@ -79,7 +79,7 @@ static void reply(const struct message *m, uint32_t error, const struct vfio_use
         kept = realloc(kept, kept_size + h.size);
         memcpy(kept + kept_size, bytes, h.size);
         kept_size += h.size;
-        if (io_ready())
+        if (io_ready(300))
             return;
         io_send(kept, kept_size, NULL, 0);
         kept_size = 0;

@@ -28,7 +28,6 @@
     X(SHORT_READ, "short-read", "is content with fewer bytes than it asked for")        \
     X(ECHO, "echo", "does not look at what a reply is about")                           \
     X(WRITTEN, "written", "does not look at how much was written")                      \
-    X(ORDER, "order", "takes replies in the order of its requests")                     \
     X(VERSION, "version", "does not look at the version")                               \
     X(JSON, "json", "skips version data that it cannot parse")                          \
     X(JSON_TYPE, "json-type", "makes numbers of everything in version data")            \
@@ -97,8 +96,8 @@ void io_start(const char *path, unsigned timeout_ms);
 void io_send(const void *bytes, size_t n, const int *fds, unsigned nfds);
 /* The next message of any kind; gives up after the timeout. */
 void io_receive(struct message *m);
-/* Is there something to receive now? */
-bool io_ready(void);
+/* Is there something to receive, within so much time? */
+bool io_ready(int ms);
 /* Closes the message's descriptors, from the first one on that is not wanted. */
 void io_drop_fds(struct message *m, unsigned wanted);
 

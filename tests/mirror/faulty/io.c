@@ -70,10 +70,10 @@ void io_send(const void *bytes, size_t n, const int *fds, unsigned nfds)
     }
 }
 
-bool io_ready(void)
+bool io_ready(int ms)
 {
     struct pollfd p = { .fd = sock, .events = POLLIN };
-    return poll(&p, 1, 0) > 0;
+    return poll(&p, 1, ms) > 0;
 }
 
 static void take_fds(struct message *m, struct msghdr *msg)

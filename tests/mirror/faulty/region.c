@@ -39,7 +39,7 @@ static void map_area(int fd, uint64_t offset, uint64_t size)
     if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         give_up("a descriptor that is no file");
     bool short_file = !inside(at, size, (uint64_t)st.st_size);
-    if (short_file && !fault(FAULT_MAP_FILE) && !fault(FAULT_AREA_BOUNDS))
+    if (short_file && !fault(FAULT_MAP_FILE))
         give_up("a file that is too short");
     int seals = fcntl(fd, F_GET_SEALS);
     bool can_shrink = seals < 0 || !(seals & F_SEAL_SHRINK);
@@ -54,6 +54,8 @@ static void map_area(int fd, uint64_t offset, uint64_t size)
         mapped = p;
 }
 
+static volatile uint64_t seen; /* what is read has to be read, though nobody uses it */
+
 static void areas(const struct message *m, uint32_t at, int fd)
 {
     struct vfio_region_info_cap_sparse_mmap cap;
@@ -67,6 +69,7 @@ static void areas(const struct message *m, uint32_t at, int fd)
         give_up("%u areas", cap.nr_areas);
     for (uint32_t i = 0; i < cap.nr_areas; i++) {
         memcpy(&area, m->body + at + sizeof cap + i * sizeof area, sizeof area);
+        seen = area.size;
         if (!fault(FAULT_AREAS) || i == 0)
             map_area(fd, area.offset, area.size);
     }
