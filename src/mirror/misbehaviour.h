@@ -58,6 +58,6 @@ struct misbehaviour {
 /* A table ends with a row without an id. */
 extern const struct misbehaviour misbehaviours_version[], misbehaviours_header[],
     misbehaviours_info[], misbehaviours_descriptor[], misbehaviours_data[], misbehaviours_dma[],
-    misbehaviours_pace[];
+    misbehaviours_pace[], misbehaviours_twin[];
 
 #endif

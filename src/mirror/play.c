@@ -243,6 +243,7 @@ static void proper_reply(struct play *p, const struct wire_message *m, struct wi
         reply_header(r)->flags = VFIO_USER_FLAG_TYPE_REPLY;
         reply_header(r)->error = 0;
         version_reply(p, r);
+        p->offers_twin = memmem(m->data, m->data_size, "twin_socket", strlen("twin_socket"));
         /* The minor version is the lower one of both. */
         if (m->version.minor < VFIO_USER_MINOR)
             memcpy((uint8_t *)reply_body(r) + 2, &m->version.minor, 2);
@@ -321,7 +322,9 @@ void play_free(struct play *p)
     wire_fds_close(&p->in_fds);
     if (p->later >= 0)
         close(p->later);
-    p->later = -1;
+    if (p->keep >= 0)
+        close(p->keep);
+    p->later = p->keep = -1;
     free(p->in);
     p->in = NULL;
     device_free(&p->device);

@@ -41,6 +41,7 @@ struct play {
 
     struct device device;
     struct wire_capabilities limits; /* what we told the client */
+    bool offers_twin;                /* the client has offered us a twin socket */
 
     /* Input. */
     uint8_t *in;
@@ -57,6 +58,7 @@ struct play {
     bool owes;         /* the request at which it happened has got no proper reply */
     bool deaf;         /* nothing gets a reply any more */
     int later;         /* a file that is to be cut off once the client has mapped it; -1: none */
+    int keep;          /* a descriptor that stays open as long as the connection; -1: none */
     uint64_t acted_at; /* ns; of the last byte sent for it */
     uint64_t next_at;  /* ns; of the client's first command after that; 0: none yet */
     uint64_t heard_at; /* ns; of the last sign of life */

@@ -24,7 +24,7 @@
 
 static const struct misbehaviour *const tables[] = {
     misbehaviours_version,    misbehaviours_header, misbehaviours_info, misbehaviours_data,
-    misbehaviours_descriptor, misbehaviours_dma,    misbehaviours_pace,
+    misbehaviours_descriptor, misbehaviours_dma,    misbehaviours_pace, misbehaviours_twin,
 };
 
 static const struct misbehaviour *misbehaviour(size_t i)
@@ -142,7 +142,7 @@ static int one_run(struct mirror *m, const struct misbehaviour *what, struct run
     run->mirror = m;
     run->child.fd = run->child.said = -1;
     run->play.m = what;
-    run->play.later = -1;
+    run->play.later = run->play.keep = -1;
     run->play.stop = m->stop;
     run->play.timeout_ms = o->timeout_ms;
     run->play.reads_registers = m->reads_registers;

@@ -12,7 +12,7 @@ PLAYER = Path(__file__).parent / "mirror_qemu.py"
 
 # What QEMU does not use of the protocol.
 NOT_QEMU = ("data.multi-", "data.feature-", "data.state-", "data.log-", "data.mig-", "info.io-fds-",
-            "descriptor.io-fds-")
+            "descriptor.io-fds-", "twin.")
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +83,20 @@ static void look_at_regions(uint32_t n)
     }
 }
 
+/* It is a PCI device: nothing of it has a name. */
+static void look_for_names(void)
+{
+    struct ob_region *r;
+    uint32_t index;
+    int ret = ob_client_find_region(c, "registers", &r);
+
+    if (ret != -ENOENT && worked(ret))
+        ob_region_free(r);
+    ret = ob_client_find_irq(c, "line", &index);
+    if (ret != -ENOENT)
+        worked(ret);
+}
+
 static void look_at_device(void)
 {
     struct ob_capabilities ours, theirs;
@@ -93,6 +108,7 @@ static void look_at_device(void)
     worked(ob_client_transfer_size(c));
     worked(ob_client_device_info(c, &info));
     look_at_regions(info.num_regions);
+    look_for_names();
     for (uint32_t i = 0; i < info.num_irqs; i++)
         worked(ob_client_irq_info(c, i, &irq));
 }
@@ -139,6 +155,18 @@ static void use_registers(void)
     worked(ob_client_read(c, VFIO_PCI_CONFIG_REGION_INDEX, 0, config, sizeof config));
     worked(ob_client_write(c, VFIO_PCI_BAR2_REGION_INDEX, 0, page, sizeof page));
     worked(ob_client_read(c, VFIO_PCI_BAR2_REGION_INDEX, 0, page, sizeof page));
+}
+
+/* A write that may be signalled. */
+static void use_io_fds(void)
+{
+    struct ob_io_fds *fds;
+    uint32_t value = 0;
+
+    if (!worked(ob_client_io_fds(c, VFIO_PCI_BAR0_REGION_INDEX, &fds)))
+        return;
+    ob_io_fds_signal(fds, 0x100, &value, sizeof value);
+    ob_io_fds_free(fds);
 }
 
 static void pipeline(void)
@@ -268,9 +296,19 @@ static void migrate(void)
     worked(ob_client_set_migration_state(c, VFIO_DEVICE_STATE_RUNNING));
 }
 
+/* Answers what comes on a twin socket. */
+static void *serve_twin(void *unused)
+{
+    ob_client_serve(c);
+    return unused;
+}
+
 int main(int argc, char **argv)
 {
     unsigned timeout = argc > 2 ? (unsigned)atoi(argv[2]) : 300;
+
+    pthread_t server;
+    bool twin = false;
 
     c = ob_client_new();
     if (argc < 2 || !c)
@@ -278,11 +316,14 @@ int main(int argc, char **argv)
     worked(ob_client_set_timeout(c, timeout));
     worked(ob_client_set_spin(c, 10));
     worked(ob_client_set_limits(c, 8, 32768));
+    worked(ob_client_set_twin(c, true));
     if (worked(ob_client_connect(c, argv[1]))) {
+        twin = ob_client_twin_fd(c) >= 0 && pthread_create(&server, NULL, serve_twin, NULL) == 0;
         look_at_device();
         uint8_t *shared = map_memory();
         use_interrupts();
         use_registers();
+        use_io_fds();
         pipeline();
         answer_all();
         unmap_brief();
@@ -296,6 +337,9 @@ int main(int argc, char **argv)
         answer_all();
         check_memory(shared);
     }
+    ob_client_disconnect(c);
+    if (twin)
+        pthread_join(server, NULL);
     ob_client_free(c);
     return failed;
 }

@@ -19,6 +19,7 @@ GROUPS = {
     "descriptor": "With descriptors",
     "dma": "With commands of its own",
     "pace": "In time, and with the end of the connection",
+    "twin": "On a twin socket, where the client offers one",
 }
 
 
