@@ -42,7 +42,8 @@ def main(arguments):
     names, reports = zip(*(argument.split("=", 1) for argument in arguments))
     columns = [{x["id"]: x for x in json.load(open(report))["checks"]} for report in reports]
     for group, title in GROUPS.items():
-        rows = [x for x in columns[0].values() if x["id"].split(".")[0] == group]
+        longest = max(columns, key=len)
+        rows = [x for x in longest.values() if x["id"].split(".")[0] == group]
         print(f"\n### {title}\n\n| Misbehaviour | What the mirror does | {' | '.join(names)} |")
         print("|---|---|" + "---|" * len(names))
         for row in rows:
