@@ -122,6 +122,8 @@ bool far_post(struct ob_device *dev, uint32_t i, uint16_t status, uint32_t dw0)
 
     p->far_cq[sq->cq] = true;
     if (slot->stage != SLOT_DONE) { /* its result is taken, and must stay */
+        if (slot->far)
+            far_end(dev, i);
         ob_touch(dev, slot, sizeof *slot);
         slot->stage = SLOT_DONE;
         slot->status = status;

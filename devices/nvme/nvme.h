@@ -140,7 +140,7 @@ struct nvme_far {
     struct {
         uint64_t address, size;
     } range[RANGES];
-    uint8_t buffer[TRANSFER];
+    uint8_t buffer[TRANSFER] __attribute__((aligned(4096))); /* as O_DIRECT wants it */
 };
 
 struct nvme_error {

@@ -326,7 +326,7 @@ struct ob_plugin {
 
 #pragma GCC visibility push(default) /* so that a plugin in a file finds them in the program */
 
-/* The state: in memory that outlives the process, aligned to 64 bytes. Never NULL if size > 0. */
+/* The state: in memory that outlives the process, aligned to 4096 bytes. Never NULL if size > 0. */
 void *ob_state(struct ob_device *dev);
 
 /* private_size bytes of this process, zeroed when the device is made. */
