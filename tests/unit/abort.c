@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define TRAP_FLAG 0x100
-#define MAX_RANGES 8
+#define MAX_RANGES 16
 
 static struct abort_range protected[MAX_RANGES];
 static int range_count;

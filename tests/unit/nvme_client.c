@@ -98,7 +98,7 @@ void client_negotiate(struct client *c)
     for (unsigned i = 0; i < CLIENT_QUEUES; i++)
         fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     say_version(c->s.client);
-    say_map(c->s.client, GUEST, GUEST_SIZE, memory);
+    say_map(c->s.client, GUEST, GUEST_SIZE, c->far ? -1 : memory);
     say_irqs(c->s.client, TRIGGER, 2, 0, CLIENT_QUEUES, NULL, 0, fds, CLIENT_QUEUES);
     say_write(c->s.client, 7, PCI_COMMAND, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 2, false);
     c->asked += 4;
@@ -109,6 +109,14 @@ void client_negotiate(struct client *c)
 
 void client_map(struct client *c)
 {
+    const uint8_t *from = c->mem;
+
+    if (c->far) {
+        c->mem = mmap(NULL, GUEST_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        assert_ptr_not_equal(c->mem, MAP_FAILED);
+        memcpy(c->mem, from, GUEST_SIZE);
+        return;
+    }
     c->mem = mmap(NULL, GUEST_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
                   stand_in_fd(&c->s, KEEP_FILE | 0), 0);
     assert_ptr_not_equal(c->mem, MAP_FAILED);
@@ -409,6 +417,29 @@ static bool interrupted(struct client *c, unsigned q)
     return fd >= 0 && read(fd, &n, sizeof n) == sizeof n;
 }
 
+/* A command of the device. */
+static void answer(struct client *c, const struct vfio_user_header *h)
+{
+    struct vfio_user_header reply = { h->id, h->command, sizeof reply, VFIO_USER_FLAG_TYPE_REPLY, 0 };
+    struct vfio_user_dma_access a;
+
+    memcpy(&a, c->in + sizeof *h, sizeof a);
+    require(c, c->far && a.count && a.address >= GUEST && a.count <= GUEST_SIZE &&
+            a.address - GUEST <= GUEST_SIZE - a.count, "a message for memory that there is not");
+    uint8_t *at = c->mem + (a.address - GUEST);
+    struct iovec iov[] = { { &reply, sizeof reply }, { &a, sizeof a }, { at, a.count } };
+    if (h->command == VFIO_USER_DMA_WRITE) {
+        require(c, h->size == sizeof *h + sizeof a + a.count, "a DMA_WRITE of a wrong size");
+        memcpy(at, c->in + sizeof *h + sizeof a, a.count);
+        for (unsigned q = 0; q < CLIENT_QUEUES; q++)
+            if (a.address - GUEST >= CQ_AT(q) && a.address - GUEST < CQ_AT(q) + 4096 && look(c, q))
+                c->q[q].owed = true;
+        iov[2].iov_len = 0;
+    }
+    reply.size += (uint32_t)(sizeof a + iov[2].iov_len);
+    assert_int_equal(wire_send(c->s.client, iov, 3, NULL, 0), reply.size);
+}
+
 static void take_replies(struct client *c)
 {
     struct vfio_user_header h;
@@ -417,13 +448,17 @@ static void take_replies(struct client *c)
     c->have += n > 0 ? (size_t)n : 0;
     while (c->have >= sizeof h) {
         memcpy(&h, c->in, sizeof h);
-        require(c, wire_is_reply(&h) && h.size >= sizeof h && h.size <= sizeof c->in,
+        bool is_reply = wire_is_reply(&h), is_dma = h.command == VFIO_USER_DMA_READ ||
+                                                    h.command == VFIO_USER_DMA_WRITE;
+        require(c, is_reply != is_dma && h.size >= sizeof h && h.size <= sizeof c->in,
                 "something that is no reply");
         if (c->have < h.size)
             return;
-        if (wire_reply_error(&h))
+        if (is_dma)
+            answer(c, &h);
+        else if (wire_reply_error(&h))
             wrong(c, "command %u failed: %d", h.command, wire_reply_error(&h));
-        require(c, ++c->answered <= c->asked, "a reply too many");
+        require(c, is_dma || ++c->answered <= c->asked, "a reply too many");
         if (h.command == VFIO_USER_REGION_READ)
             memcpy(&c->register_value, c->in + h.size - 4, 4);
         c->have -= h.size;
@@ -460,7 +495,14 @@ bool client_done(void *client)
         c->finished = !c->script(c, c->stage++);
     for (unsigned q = 0; q < CLIENT_QUEUES; q++)
         owed |= c->q[q].entries && c->q[q].owed;
-    return c->finished && all_ended(c) && !owed;
+    if (!c->finished || owed || !all_ended(c))
+        return false;
+    if (c->fenced)
+        return true;
+    /* It may have yet to look at our answer to its last message. */
+    c->fenced = true;
+    ask_csts(c);
+    return false;
 }
 
 void client_look_at_rest(struct client *c)
@@ -495,9 +537,14 @@ static void check_state(struct client *c, const struct nvme *s)
             (dq->entries && s->cq[q].phase != dq->phase))
             wrong(c, "queue %u: head %u, tail %u, and it should be %u and %u", q, s->sq[q].head,
                   s->cq[q].tail, dq->tail, dq->head);
+        if (s->fetch.count || s->post.stage)
+            wrong(c, "%u entries are being read, or one is being written", s->fetch.count);
         if (s->sq[q].in_flight != (q ? 0 : waiting))
             wrong(c, "queue %u has %u commands in flight", q, s->sq[q].in_flight);
     }
+    for (unsigned k = 0; k < FARS; k++)
+        if (s->far[k].stage || s->far[k].moving)
+            wrong(c, "place %u is in use", k);
     if (s->counters.errors != c->errors)
         wrong(c, "%u errors are in the log, not %u", (unsigned)s->counters.errors, c->errors);
 }

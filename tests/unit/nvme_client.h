@@ -5,7 +5,9 @@
  * over, what was written is compared with the file and its memory scribbled over, and so is the command
  * in its queue. So a command that is executed once more after its completion does harm that is seen.
  * Commands must complete once each, with the status that was expected. Completions are looked for
- * when their interrupt comes, so a lost one is missed; and when a worker has died.
+ * when their interrupt comes, so a lost one is missed; and when a worker has died. Where the device gets no
+ * descriptor of the client's memory, the client looks while it answers the write of an entry, as a driver
+ * that polls would.
  *
  * Failures end the running test of cmocka.
  */
@@ -44,6 +46,7 @@ struct client {
     long point;
 
     uint8_t *mem;
+    bool far; /* the device reaches it by messages alone */
     struct client_queue {
         uint32_t entries; /* 0: there is none */
         uint32_t tail, head;
@@ -58,7 +61,7 @@ struct client {
     uint32_t errors; /* in the error log, in all */
     uint32_t smalls, bigs; /* buffers that were given out */
 
-    uint8_t in[512];
+    uint8_t in[WIRE_MAX_MESSAGE];
     size_t have;
     unsigned asked, answered; /* messages and replies */
     uint32_t register_value;  /* as read last */
@@ -68,6 +71,7 @@ struct client {
     bool (*script)(struct client *c, int stage); /* the next thing to do; false: that was all */
     int stage;
     bool finished;
+    bool fenced; /* after all that was answered before, the device has answered once more */
 };
 
 extern int disk_fd;

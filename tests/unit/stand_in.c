@@ -124,14 +124,22 @@ static void asked_to_stop(struct watch *w, uint32_t events)
 
 static long die_at;
 
-/* All of the block but input and output, whose bytes count by what is said of them elsewhere. */
+/* All of the block but input, output and buffers, whose bytes count by what is said of them elsewhere. */
 static void arm(const struct block *b)
 {
     uint8_t *start = (uint8_t *)b->h, *end = start + b->h->size;
-    uint8_t *input = block_part(b, SHARED_INPUT), *regions = block_part(b, SHARED_REGIONS);
-    struct abort_range ranges[] = { { start, (size_t)(input - start) },
-                                    { regions, (size_t)(end - regions) } };
-    abort_arm(ranges, 2, die_at);
+    uint8_t *input = block_part(b, SHARED_INPUT), *state = block_part(b, SHARED_DEVICE);
+    struct abort_range ranges[2 + 4] = { { start, (size_t)(input - start) } };
+    int n = 1;
+
+    start = block_part(b, SHARED_REGIONS);
+    for (unsigned i = 0; i < working->buffer_count; i++) {
+        uint8_t *buffer = state + working->buffers[i].address;
+        ranges[n++] = (struct abort_range){ start, (size_t)(buffer - start) };
+        start = buffer + working->buffers[i].size;
+    }
+    ranges[n++] = (struct abort_range){ start, (size_t)(end - start) };
+    abort_arm(ranges, n, die_at);
 }
 
 static void arm_guest(struct ob_device *dev)
@@ -351,6 +359,8 @@ void stand_in_copy(struct stand_in *to, const struct stand_in *from)
     to->dead = from->dead;
     memcpy(to->guest, from->guest, sizeof to->guest);
     to->guest_count = from->guest_count;
+    memcpy(to->buffers, from->buffers, sizeof to->buffers);
+    to->buffer_count = from->buffer_count;
     for (int i = 0; i < from->held_count; i++)
         if (from->held[i].name != KEEP_CONNECTION)
             hold(to, from->held[i].name, copy_held(&from->held[i]));

@@ -31,6 +31,9 @@ struct stand_in {
         size_t size;
     } guest[4]; /* guest memory, page aligned, whose stores are points too */
     unsigned guest_count;
+    struct stand_in_range buffers[4]; /* parts of the device's state, by offset, upwards, whose stores are
+                                         no points: I/O goes there, and would find them read-only */
+    unsigned buffer_count;
     uint64_t sent_which; /* the last message with descriptors that was sent for a worker... */
     int sent_answer;     /* ...and what came of it */
 };

@@ -400,7 +400,7 @@ static bool epilogue(struct client *c, int stage)
 struct scenario {
     const char *name;
     bool (*script)(struct client *c, int stage);
-    enum { READY, SHADOW, THREADS, BASES } base;
+    enum { READY, SHADOW, THREADS, FAR, BASES } base;
     bool all; /* points, always */
 };
 
@@ -429,6 +429,19 @@ static const struct scenario scenarios[] = {
     { "reset", do_reset, READY, false },
     { "shutdown", do_shutdown, READY, false },
     { "shadow doorbells", do_shadow, SHADOW, false },
+    { "far: read", do_read, FAR, false },
+    { "far: write", do_write, FAR, false },
+    { "far: large", do_large, FAR, false },
+    { "far: compare", do_compare, FAR, false },
+    { "far: copy", do_copy, FAR, false },
+    { "far: same identifier", do_same_cid, FAR, false },
+    { "far: wrap", do_wrap, FAR, false },
+    { "far: both queues", do_both_queues, FAR, false },
+    { "far: create and delete", do_queues, FAR, false },
+    { "far: delete, busy", do_delete_busy, FAR, false },
+    { "far: identify", do_identify, FAR, false },
+    { "far: disable", do_disable, FAR, false },
+    { "far: reset", do_reset, FAR, false },
 };
 
 /* ---- Runs ------------------------------------------------------------------------------------------- */
@@ -454,7 +467,7 @@ static void script(struct client *c, bool (*script)(struct client *c, int stage)
 {
     c->script = script;
     c->stage = 0;
-    c->finished = false;
+    c->finished = c->fenced = false;
 }
 
 static long run(const struct scenario *sc, long at)
@@ -508,11 +521,14 @@ static void make_base(struct client *c, const struct option_value *options, unsi
     static const struct stand_in_range guest[] = { { GUEST + 0x3000, 4096 }, { GUEST + 0x7000, 4096 },
                                                    { GUEST + 0xb000, 4096 }, { GUEST + 0x11000, 4096 } };
 
-    *c = (struct client){ .where = "set-up" };
+    c->where = "set-up";
     stand_in_new(&c->s, ob_plugin_nvme, options, n);
     c->s.recovery = true;
     memcpy(c->s.guest, guest, sizeof guest);
-    c->s.guest_count = sizeof guest / sizeof *guest;
+    for (unsigned k = 0; k < FARS; k++)
+        c->s.buffers[k] = (struct stand_in_range){ offsetof(struct nvme, far[k].buffer), TRANSFER };
+    c->s.buffer_count = FARS;
+    c->s.guest_count = c->far ? 0 : sizeof guest / sizeof *guest;
     script(c, how);
     serve(c, NULL, 0);
     client_check(c);
@@ -531,6 +547,8 @@ static int setup(void **state)
     make_base(&base[READY], options, 2, set_up);
     make_base(&base[SHADOW], options, 2, set_up_shadow);
     make_base(&base[THREADS], threads, 2, set_up);
+    base[FAR].far = true;
+    make_base(&base[FAR], options, 2, set_up);
     return 0;
 }
 
