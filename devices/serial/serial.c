@@ -343,14 +343,33 @@ static int open_line(struct ob_device *dev)
     return line_open(dev, line_of(dev), ob_option(dev, "path"));
 }
 
+/* Of a state that somebody else made. */
+static int check_state(struct ob_device *dev, uint32_t version)
+{
+    const struct serial *s = ob_state(dev);
+    bool flags = s->in_handler <= 1 && s->paused <= 1 && s->output_waits <= 1 && s->input_waits <= 1;
+
+    (void)version; /* there is one */
+    if (uart_valid(&s->uart) && flags && s->input_at <= s->input_end &&
+        s->input_end <= sizeof(s->input))
+        return 0;
+    ob_error(dev, "the state that was handed over is not that of a serial port");
+    return -EINVAL;
+}
+
+/* What the line here takes need not travel. */
+static int stop(struct ob_device *dev)
+{
+    send_output(dev);
+    return 0;
+}
+
 static int start(struct ob_device *dev)
 {
     struct serial *s = ob_state(dev);
 
-    if (!uart_valid(&s->uart) || s->input_at > s->input_end || s->input_end > sizeof(s->input)) {
-        ob_error(dev, "the state that was handed over is not that of a serial port");
+    if (check_state(dev, 0) < 0)
         return -EINVAL;
-    }
     if (s->uart.tx_count > 0) { /* the last process was waiting until its line took them */
         ob_timer_set(dev, TIMER_OUTPUT, ob_now(dev));
         s->output_waits = 1;
@@ -454,5 +473,7 @@ static const struct ob_plugin serial = {
     .reset = reset,
     .timer = timer,
     .irq_changed = irq_changed,
+    .stop = stop,
+    .loaded = check_state,
 };
 OB_PLUGIN(serial)
