@@ -1,10 +1,10 @@
 /*
  * access.c - group "access": VFIO_USER_REGION_READ and VFIO_USER_REGION_WRITE.
  *
- * To read a register may already be to act on it: a serial port hands out its input. So what is read
- * is config space, which has no such registers, and memory; other registers only with --destructive.
- * Writes go where nobody can be: behind the end of a region. Those that hit a region go to the vendor
- * and device id, which nobody can change.
+ * To read a register may already be to act on it: a serial port hands out its input. So what is
+ * read is config space, which has no such registers, and memory; other registers only with
+ * --destructive. Writes go where nobody can be: behind the end of a region. Those that hit a region
+ * go to the vendor and device id, which nobody can change.
  */
 #include "check/run.h"
 
@@ -245,8 +245,8 @@ static void data_mismatch(struct run *r, const struct check *c)
     memcpy(w.data, &before, 4);
     outcome = try(r, &ask);
     if (outcome == SERVED && c->a < c->b)
-        fail(r, "%u bytes of data for a count of %u: expected an error, got success", (unsigned)c->a,
-             w.access.count);
+        fail(r, "%u bytes of data for a count of %u: expected an error, got success",
+             (unsigned)c->a, w.access.count);
     if (outcome == SERVED)
         note(r, "%u bytes of data for a count of %u are served", (unsigned)c->a, w.access.count);
     if (outcome == CLOSED)
@@ -278,7 +278,8 @@ static void same_memory(struct run *r, const struct check *c)
     (void)c;
     for (uint32_t i = 0; i < r->facts.regions; i++) {
         struct vfio_region_info ask = { .argsz = 4096, .index = i }, info;
-        memcpy(&info, served(r, ASK(VFIO_USER_DEVICE_GET_REGION_INFO, ask), sizeof info), sizeof info);
+        memcpy(&info, served(r, ASK(VFIO_USER_DEVICE_GET_REGION_INFO, ask), sizeof info),
+               sizeof info);
         if ((info.flags & (VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS)) !=
                 VFIO_REGION_INFO_FLAG_MMAP ||
             !(info.flags & VFIO_REGION_INFO_FLAG_READ) || !r->client.fds.count)
@@ -295,7 +296,8 @@ static void same_memory(struct run *r, const struct check *c)
                    memcmp(r->client.body + sizeof a, memory, 8) == 0;
         munmap(memory, info.size);
         if (!same)
-            fail(r, "region %u: expected a read to give what its mapping has, got something else", i);
+            fail(r, "region %u: expected a read to give what its mapping has, got something else",
+                 i);
         return;
     }
     skip(r, "no region can be mapped as a whole");
@@ -323,7 +325,8 @@ static void pipelined(struct run *r, const struct check *c)
     }
 }
 
-/* The first and last register of each region, at any width. A device may refuse; it has to answer. */
+/* The first and last register of each region, at any width. A device may refuse; it has to
+ * answer. */
 static void registers(struct run *r, const struct check *c)
 {
     (void)c;
@@ -335,8 +338,9 @@ static void registers(struct run *r, const struct check *c)
                 struct ask ask = ask_read(&a[k]);
                 enum outcome outcome = try(r, &ask);
                 if (outcome == CLOSED)
-                    fail(r, "region %u, %u bytes at 0x%llx: expected a reply, got the end of the "
-                            "connection",
+                    fail(r,
+                         "region %u, %u bytes at 0x%llx: expected a reply, got the end of the "
+                         "connection",
                          i, n, (unsigned long long)a[k].offset);
                 if (outcome == SERVED && r->client.size != sizeof a[k] + n)
                     fail(r, "region %u: expected %u bytes, got %zu", i, n,
@@ -346,19 +350,21 @@ static void registers(struct run *r, const struct check *c)
     }
 }
 
-#define BOTH(name, title, function, a, b) \
-    { "access.read-" name, "a read " title, READ ": offset", read_##function, 0, a, b }, \
-    { "access.write-" name, "a write " title, WRITE ": offset", write_##function, 0, a, b }
+#define BOTH(name, title, function, a, b)                                                   \
+    { "access.read-" name, "a read " title, READ ": offset", read_##function, 0, a, b },    \
+    {                                                                                       \
+        "access.write-" name, "a write " title, WRITE ": offset", write_##function, 0, a, b \
+    }
 
 static const struct check checks[] = {
     { "access.read-echo", "the reply to a read repeats offset, region and count, and has the data",
       READ ": offset, region, count, data", echo, 0, 0, 0 },
-    { "access.read-echo-4", "the same at another offset", READ ": offset, region, count, data", echo, 0, 4,
-      0 },
+    { "access.read-echo-4", "the same at another offset", READ ": offset, region, count, data",
+      echo, 0, 4, 0 },
     { "access.write-echo", "the reply to a write repeats offset, region and count",
       WRITE ": offset, region, count, data", write_echo, NEED_PCI, 0, 0 },
-    { "access.width-2", "two bytes of config space are what single bytes are", READ ": count", width,
-      NEED_PCI, 2, 0 },
+    { "access.width-2", "two bytes of config space are what single bytes are", READ ": count",
+      width, NEED_PCI, 2, 0 },
     { "access.width-4", "and four", READ ": count", width, NEED_PCI, 4, 0 },
     { "access.width-8", "and eight", READ ": count", width, NEED_PCI, 8, 0 },
     { "access.width-64", "and all 64 of the header", READ ": count", width, NEED_PCI, 64, 0 },
@@ -377,38 +383,38 @@ static const struct check checks[] = {
       READ ": count", read_straddles, 0, 0, 0 },
     { "access.read-none-next", "a read of the region behind the last is refused", READ ": region",
       no_such_region, 0, 0, 0 },
-    { "access.read-none-max", "a read of region 0xffffffff is refused", READ ": region", no_such_region, 0,
-      0, UINT32_MAX },
-    { "access.read-none-2g", "a read of region 0x80000000 is refused", READ ": region", no_such_region, 0,
-      0, 0x80000000 },
-    { "access.write-none-next", "a write to the region behind the last is refused", WRITE ": region",
-      no_such_region, 0, 1, 0 },
+    { "access.read-none-max", "a read of region 0xffffffff is refused", READ ": region",
+      no_such_region, 0, 0, UINT32_MAX },
+    { "access.read-none-2g", "a read of region 0x80000000 is refused", READ ": region",
+      no_such_region, 0, 0, 0x80000000 },
+    { "access.write-none-next", "a write to the region behind the last is refused",
+      WRITE ": region", no_such_region, 0, 1, 0 },
     { "access.write-none-max", "a write to region 0xffffffff is refused", WRITE ": region",
       no_such_region, 0, 1, UINT32_MAX },
-    { "access.read-empty", "a read of an empty region is refused", READ ": region", empty_region, 0, 0,
-      0 },
-    { "access.write-empty", "a write to an empty region is refused", WRITE ": region", empty_region, 0, 1,
-      0 },
+    { "access.read-empty", "a read of an empty region is refused", READ ": region", empty_region, 0,
+      0, 0 },
+    { "access.write-empty", "a write to an empty region is refused", WRITE ": region", empty_region,
+      0, 1, 0 },
     { "access.read-right", "a region that cannot be read is not",
       "VFIO_USER_DEVICE_GET_REGION_INFO: VFIO_REGION_INFO_FLAG_READ", not_allowed, 0, 0, 0 },
     { "access.write-right", "a region that cannot be written is not",
       "VFIO_USER_DEVICE_GET_REGION_INFO: VFIO_REGION_INFO_FLAG_WRITE", not_allowed, 0, 1, 0 },
     { "access.read-over-limit", "a read of more than max_data_xfer_size gives no more than that",
       "VFIO_USER_VERSION: max_data_xfer_size", count_too_large, NEED_OWN, 0, 0 },
-    { "access.read-count-2g", "a read of 2 GiB does no harm", "VFIO_USER_VERSION: max_data_xfer_size",
-      count_too_large, NEED_OWN, 0x80000000, 0 },
-    { "access.read-count-4g", "a read of 4 GiB does no harm", "VFIO_USER_VERSION: max_data_xfer_size",
-      count_too_large, NEED_OWN, UINT32_MAX, 0 },
+    { "access.read-count-2g", "a read of 2 GiB does no harm",
+      "VFIO_USER_VERSION: max_data_xfer_size", count_too_large, NEED_OWN, 0x80000000, 0 },
+    { "access.read-count-4g", "a read of 4 GiB does no harm",
+      "VFIO_USER_VERSION: max_data_xfer_size", count_too_large, NEED_OWN, UINT32_MAX, 0 },
     { "access.write-no-data", "a write whose data is missing is refused", WRITE ": count, data",
       data_mismatch, NEED_PCI, 0, 4 },
-    { "access.write-less-data", "a write with less data than its count is refused", WRITE ": count, data",
-      data_mismatch, NEED_PCI, 2, 4 },
+    { "access.write-less-data", "a write with less data than its count is refused",
+      WRITE ": count, data", data_mismatch, NEED_PCI, 2, 4 },
     { "access.write-more-data", "a write with more data than its count is answered",
       WRITE ": count, data", data_mismatch, NEED_PCI, 8, 4 },
-    { "access.write-count-max", "a write of 4 GiB that are not there is refused", WRITE ": count, data",
-      data_mismatch, NEED_PCI, 4, UINT32_MAX },
-    { "access.memory", "a message reads what a mapping shows", "Read and Write Operations", same_memory, 0,
-      0, 0 },
+    { "access.write-count-max", "a write of 4 GiB that are not there is refused",
+      WRITE ": count, data", data_mismatch, NEED_PCI, 4, UINT32_MAX },
+    { "access.memory", "a message reads what a mapping shows", "Read and Write Operations",
+      same_memory, 0, 0, 0 },
     { "access.pipelined", "many reads at once are answered in their order", "Command Concurrency",
       pipelined, 0, 0, 0 },
     { "access.registers", "the ends of each region are answered at each width", READ, registers,

@@ -11,10 +11,11 @@
 #include <unistd.h>
 
 static const struct group *const groups[] = {
-    &check_header, &check_messages, &check_device, &check_regions, &check_access, &check_config,
-    &check_config_write, &check_multi, &check_io_fds, &check_irqs, &check_set_irqs, &check_dma,
-    &check_dma_fds, &check_feature, &check_logging, &check_migration, &check_reset, &check_limits,
-    &check_framing, &check_version, &check_session, &check_robust,
+    &check_header,   &check_messages,     &check_device, &check_regions, &check_access,
+    &check_config,   &check_config_write, &check_multi,  &check_io_fds,  &check_irqs,
+    &check_set_irqs, &check_set_irqs_bad, &check_dma,    &check_dma_fds, &check_feature,
+    &check_logging,  &check_migration,    &check_reset,  &check_limits,  &check_framing,
+    &check_version,  &check_session,      &check_robust,
 };
 
 size_t check_entries(struct entry *entries, size_t space)
@@ -30,7 +31,7 @@ size_t check_entries(struct entry *entries, size_t space)
     return n;
 }
 
-/* ---- Before and after a check -------------------------------------------------------------------- */
+/* ---- Before and after a check ---------------------------------------------------------------- */
 
 static void close_all(struct run *r)
 {
@@ -61,8 +62,8 @@ static void tidy(struct run *r)
     }
 }
 
-/* Does the server still serve, and the same device? What it has done to deserve `why` belongs to the
- * check that came before. */
+/* Does the server still serve, and the same device? What it has done to deserve `why` belongs to
+ * the check that came before. */
 static int afterwards(struct run *r, char *why, size_t space)
 {
     if (!r->options->one_connection)
@@ -80,8 +81,8 @@ static int afterwards(struct run *r, char *why, size_t space)
     }
     struct vfio_user_device_info info = { .argsz = sizeof info };
     memcpy(&info, served(r, ASK(VFIO_USER_DEVICE_GET_INFO, info), sizeof info), sizeof info);
-    if (info.num_regions == r->facts.device.num_regions && info.num_irqs == r->facts.device.num_irqs &&
-        info.flags == r->facts.device.flags)
+    if (info.num_regions == r->facts.device.num_regions &&
+        info.num_irqs == r->facts.device.num_irqs && info.flags == r->facts.device.flags)
         return 0;
     snprintf(why, space, "the device has changed: %u regions, %u interrupt types, flags 0x%x",
              info.num_regions, info.num_irqs, info.flags);
@@ -115,7 +116,7 @@ static void run_one(struct run *r, const struct check *c)
 {
     r->verdict = VERDICT_PASS;
     r->detail[0] = '\0';
-    r->offer_count = r->dma_reads = r->dma_writes = 0;
+    r->offer_count = 0;
     if (setjmp(r->over) == 0)
         c->run(r, c);
     close_all(r);
@@ -165,7 +166,8 @@ int check_run(const struct check_options *options, struct results *results, char
         if (ret < 0)
             snprintf(why, space,
                      "%s: the server ended with its first client; start it again and use "
-                     "--one-connection", options->socket_path);
+                     "--one-connection",
+                     options->socket_path);
     }
     for (size_t g = 0; g < LENGTH(groups) && ret == 0; g++)
         for (size_t i = 0; i < groups[g]->count; i++)

@@ -1,8 +1,8 @@
 /*
  * check.h - the conformance and robustness suite for vfio-user servers, of any make and any device.
  *
- * It stands on `wire` alone, and less on its opinions than on its layouts: it has to be able to send
- * what nobody may send, and to read what nobody should.
+ * It stands on `wire` alone, and less on its opinions than on its layouts: it has to be able to
+ * send what nobody may send, and to read what nobody should.
  */
 #ifndef CHECK_CHECK_H
 #define CHECK_CHECK_H
@@ -25,17 +25,18 @@ struct check_options {
     unsigned timeout_ms; /* for one reply */
 };
 
-/* Fills in the first `space` of what there is to be checked, in the order of running, and returns how
- * many there are. */
+/* Fills in the first `space` of what there is to be checked, in the order of running, and
+ * returns how many there are. */
 size_t check_entries(struct entry *entries, size_t space);
 
 /* What the specification says and nobody can check from outside; `title` says why not. As above. */
 size_t check_uncheckable(struct entry *entries, size_t space);
 
 /*
- * Checks a server and hands over a result for each selected entry. 0; or a negative errno when it could
- * not begin (nobody listens, another client is served, ...), and one line in `why`.
+ * Checks a server and hands over a result for each selected entry. 0; or a negative errno when it
+ * could not begin (nobody listens, another client is served, ...), and one line in `why`.
  */
-int check_run(const struct check_options *options, struct results *results, char *why, size_t space);
+int check_run(const struct check_options *options, struct results *results, char *why,
+              size_t space);
 
 #endif

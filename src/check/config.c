@@ -32,7 +32,8 @@ static bool is_io(uint32_t value)
 
 static bool is_64(uint32_t value)
 {
-    return !is_io(value) && (value & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64;
+    return !is_io(value) &&
+           (value & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64;
 }
 
 static void bars(struct run *r, const struct check *c)
@@ -71,7 +72,7 @@ static void pin(struct run *r, const struct check *c)
              r->facts.irq[VFIO_PCI_INTX_IRQ_INDEX].count);
 }
 
-/* ---- Capabilities -------------------------------------------------------------------------------- */
+/* ---- Capabilities ---------------------------------------------------------------------------- */
 
 /* The next one of the list, 0 at the end. It visits no place twice: there are 48 places. */
 static uint32_t next_cap(struct run *r, uint32_t from, uint64_t seen[1])
@@ -116,7 +117,8 @@ static void cap_list(struct run *r, const struct check *c)
         note(r, "there is a capability pointer, and no bit in the status register for it");
     if (!listed)
         skip(r, "the device has no capabilities");
-    for (uint32_t at = next_cap(r, PCI_CAPABILITY_LIST, &seen); at; at = next_cap(r, at + 1, &seen)) {
+    for (uint32_t at = next_cap(r, PCI_CAPABILITY_LIST, &seen); at;
+         at = next_cap(r, at + 1, &seen)) {
         uint64_t id = config_get(r, at, 1);
         if (id == 0xff)
             fail(r, "capability at 0x%x has the id 0xff", at);
@@ -147,7 +149,8 @@ static void msi(struct run *r, const struct check *c)
     if (encoded > 5)
         fail(r, "MSI: expected 1 to 32 vectors, got the reserved value %u", (unsigned)encoded);
     if (irqs != 1u << encoded)
-        fail(r, "MSI: the capability has %u vectors, and the interrupt type %u", 1u << encoded, irqs);
+        fail(r, "MSI: the capability has %u vectors, and the interrupt type %u", 1u << encoded,
+             irqs);
 }
 
 static void msix_count(struct run *r, const struct check *c)
@@ -175,8 +178,8 @@ static uint64_t msix_place(struct run *r, uint32_t at, uint64_t need, uint32_t *
     if (*region > 5)
         fail(r, "MSI-X at 0x%x: expected BAR 0 to 5, got %u", at, *region);
     if (offset > r->facts.region[*region].size || need > r->facts.region[*region].size - offset)
-        fail(r, "MSI-X at 0x%x: 0x%llx bytes at 0x%llx are not in the 0x%llx bytes of region %u", at,
-             (unsigned long long)need, (unsigned long long)offset,
+        fail(r, "MSI-X at 0x%x: 0x%llx bytes at 0x%llx are not in the 0x%llx bytes of region %u",
+             at, (unsigned long long)need, (unsigned long long)offset,
              (unsigned long long)r->facts.region[*region].size, *region);
     return offset;
 }
@@ -259,19 +262,19 @@ static const struct check checks[] = {
     { "config.whole", "all of config space can be read", C, whole, NEED_PCI, 0, 0 },
     { "config.last-byte", "up to the last byte", C, last_byte, NEED_PCI, 0, 0 },
     { "config.twice", "reading changes nothing", C, unchanged_by_reading, NEED_PCI, 0, 0 },
-    { "config.bars", "BARs fit the regions", "VFIO_USER_DEVICE_GET_REGION_INFO: size", bars, NEED_PCI, 0,
-      0 },
+    { "config.bars", "BARs fit the regions", "VFIO_USER_DEVICE_GET_REGION_INFO: size", bars,
+      NEED_PCI, 0, 0 },
     { "config.pin", "there is an interrupt pin if and only if there is an INTx",
       "VFIO_USER_DEVICE_GET_IRQ_INFO: count", pin, NEED_PCI, 0, 0 },
     { "config.caps", "the list of capabilities is sane, and ends", C, cap_list, NEED_PCI, 0, 0 },
-    { "config.msi", "the MSI capability fits the interrupt type", "VFIO_USER_DEVICE_GET_IRQ_INFO: count",
-      msi, NEED_PCI, 0, 0 },
+    { "config.msi", "the MSI capability fits the interrupt type",
+      "VFIO_USER_DEVICE_GET_IRQ_INFO: count", msi, NEED_PCI, 0, 0 },
     { "config.msix-count", "the MSI-X capability fits the interrupt type",
       "VFIO_USER_DEVICE_GET_IRQ_INFO: count", msix_count, NEED_PCI, 0, 0 },
     { "config.msix-places", "the MSI-X table and its pending bits lie in their regions",
       "VFIO_USER_DEVICE_GET_REGION_INFO: size", msix_places, NEED_PCI, 0, 0 },
-    { "config.extended", "the list of extended capabilities is sane, and ends", C, extended, NEED_PCI, 0,
-      0 },
+    { "config.extended", "the list of extended capabilities is sane, and ends", C, extended,
+      NEED_PCI, 0, 0 },
     { "config.express", "a large config space is one of PCI Express", C, express, NEED_PCI, 0, 0 },
 };
 GROUP(check_config, checks);

@@ -75,8 +75,8 @@ static void check_bar(struct run *r, uint32_t i, uint32_t value)
     if (io && got > 65536)
         got &= 0xffff;
     if (got != size)
-        fail(r, "BAR %u: sizing gives 0x%llx, and the region has 0x%llx", i, (unsigned long long)got,
-             (unsigned long long)size);
+        fail(r, "BAR %u: sizing gives 0x%llx, and the region has 0x%llx", i,
+             (unsigned long long)got, (unsigned long long)size);
 }
 
 static void sizing(struct run *r, const struct check *c)
@@ -150,7 +150,8 @@ static void status(struct run *r, const struct check *c)
     config_set(r, PCI_STATUS, 2, 0xffff);
     uint64_t set = config_get(r, PCI_STATUS, 2) & ~before & ~(uint64_t)PCI_STATUS_INTERRUPT;
     if (set)
-        fail(r, "status: expected that writing sets no bit, got 0x%llx set", (unsigned long long)set);
+        fail(r, "status: expected that writing sets no bit, got 0x%llx set",
+             (unsigned long long)set);
 }
 
 /* The bytes beside those that are written stay. */
@@ -163,7 +164,8 @@ static void bytes(struct run *r, const struct check *c)
     uint64_t after = config_get(r, PCI_CACHE_LINE_SIZE, 4);
     config_set(r, PCI_CACHE_LINE_SIZE, 1, before & 0xff);
     if ((after ^ before) & ~UINT64_C(0xff))
-        fail(r, "a write of one byte at 0x%x: expected its neighbours to stay, got 0x%llx for 0x%llx",
+        fail(r,
+             "a write of one byte at 0x%x: expected its neighbours to stay, got 0x%llx for 0x%llx",
              PCI_CACHE_LINE_SIZE, (unsigned long long)after, (unsigned long long)before);
 }
 
@@ -207,12 +209,16 @@ static void posted(struct run *r, const struct check *c)
     config_set(r, PCI_INTERRUPT_LINE, 1, before);
 }
 
-#define RO(tag, name, at, n) \
-    { "config-write.ro-" tag, "the " name " cannot be changed", C, read_only, \
-      NEED_PCI | NEED_DESTRUCTIVE, at, n }
-#define BIT(tag, name, bit) \
-    { "config-write.command-" tag, name " can be switched", C, command_bit, \
-      NEED_PCI | NEED_DESTRUCTIVE, bit, 0 }
+#define RO(tag, name, at, n)                                                    \
+    {                                                                           \
+        "config-write.ro-" tag, "the " name " cannot be changed", C, read_only, \
+            NEED_PCI | NEED_DESTRUCTIVE, at, n                                  \
+    }
+#define BIT(tag, name, bit)                                                   \
+    {                                                                         \
+        "config-write.command-" tag, name " can be switched", C, command_bit, \
+            NEED_PCI | NEED_DESTRUCTIVE, bit, 0                               \
+    }
 #define D (NEED_PCI | NEED_DESTRUCTIVE)
 
 static const struct check checks[] = {
@@ -226,12 +232,14 @@ static const struct check checks[] = {
     RO("pin", "interrupt pin", PCI_INTERRUPT_PIN, 1),
     BIT("memory", "decoding of memory", PCI_COMMAND_MEMORY),
     BIT("master", "bus mastering", PCI_COMMAND_MASTER),
-    { "config-write.line", "the interrupt line is software's", C, scratch, D, PCI_INTERRUPT_LINE, 0 },
+    { "config-write.line", "the interrupt line is software's", C, scratch, D, PCI_INTERRUPT_LINE,
+      0 },
     { "config-write.bars", "sizing the BARs gives the sizes of the regions",
       "VFIO_USER_DEVICE_GET_REGION_INFO: size", sizing, D, 0, 0 },
     { "config-write.empty-bars", "a BAR without a region stays 0", C, empty_bars, D, 0, 0 },
     { "config-write.status", "writing the status register sets nothing", C, status, D, 0, 0 },
-    { "config-write.bytes", "a write of one byte leaves its neighbours", C ": count", bytes, D, 0, 0 },
+    { "config-write.bytes", "a write of one byte leaves its neighbours", C ": count", bytes, D, 0,
+      0 },
     { "config-write.wide", "a write of zeroes to the ids changes nothing", C, wide, D, 0, 0 },
     { "config-write.posted", "a write with No_reply comes before the read that follows",
       "Command Concurrency", posted, D, 0, 0 },

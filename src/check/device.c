@@ -39,9 +39,10 @@ static void argsz_too_small(struct run *r, const struct check *c)
 
 static void flags(struct run *r, const struct check *c)
 {
-    const uint32_t known = VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_PLATFORM |
-                           VFIO_DEVICE_FLAGS_AMBA | VFIO_DEVICE_FLAGS_CCW | VFIO_DEVICE_FLAGS_AP |
-                           VFIO_DEVICE_FLAGS_FSL_MC | VFIO_DEVICE_FLAGS_CAPS | FLAGS_CDX;
+    const uint32_t known = VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI |
+                           VFIO_DEVICE_FLAGS_PLATFORM | VFIO_DEVICE_FLAGS_AMBA |
+                           VFIO_DEVICE_FLAGS_CCW | VFIO_DEVICE_FLAGS_AP | VFIO_DEVICE_FLAGS_FSL_MC |
+                           VFIO_DEVICE_FLAGS_CAPS | FLAGS_CDX;
     uint32_t flags = ask_device(r, sizeof(struct vfio_user_device_info)).flags;
     (void)c;
     if (flags & ~known)
@@ -51,9 +52,9 @@ static void flags(struct run *r, const struct check *c)
 /* "only supports PCI devices": others are on their way, with the flags that VFIO has for them. */
 static void bus(struct run *r, const struct check *c)
 {
-    const uint32_t buses = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_PLATFORM | VFIO_DEVICE_FLAGS_AMBA |
-                           VFIO_DEVICE_FLAGS_CCW | VFIO_DEVICE_FLAGS_AP | VFIO_DEVICE_FLAGS_FSL_MC |
-                           FLAGS_CDX;
+    const uint32_t buses = VFIO_DEVICE_FLAGS_PCI | VFIO_DEVICE_FLAGS_PLATFORM |
+                           VFIO_DEVICE_FLAGS_AMBA | VFIO_DEVICE_FLAGS_CCW | VFIO_DEVICE_FLAGS_AP |
+                           VFIO_DEVICE_FLAGS_FSL_MC | FLAGS_CDX;
     uint32_t bus = r->facts.device.flags & buses;
     (void)c;
     if (bus & (bus - 1))
@@ -93,7 +94,8 @@ static void other_fields(struct run *r, const struct check *c)
     (void)c;
     if (try(r, ASK(VFIO_USER_DEVICE_GET_INFO, info)) == CLOSED)
         fail(r, "expected a reply, got the end of the connection");
-    if (r->client.size >= sizeof info && memcmp(r->client.body + 4, &r->facts.device.flags, 12) != 0)
+    if (r->client.size >= sizeof info &&
+        memcmp(r->client.body + 4, &r->facts.device.flags, 12) != 0)
         fail(r, "expected the device's fields in the reply, got others");
 }
 
@@ -101,19 +103,20 @@ static const struct check checks[] = {
     { "device.argsz", "the reply has the size that argsz says", INFO ": argsz", argsz, 0, 16, 0 },
     { "device.argsz-17", "argsz may be larger than needed", INFO ": argsz", argsz, 0, 17, 0 },
     { "device.argsz-4096", "argsz may be much larger", INFO ": argsz", argsz, 0, 4096, 0 },
-    { "device.argsz-max", "argsz may be as large as it gets", INFO ": argsz", argsz, 0, UINT32_MAX, 0 },
+    { "device.argsz-max", "argsz may be as large as it gets", INFO ": argsz", argsz, 0, UINT32_MAX,
+      0 },
     { "device.argsz-0", "argsz 0 gets an answer", "Message sizes", argsz_too_small, 0, 0, 0 },
-    { "device.argsz-15", "an argsz that is too small gets an answer", "Message sizes", argsz_too_small, 0,
-      15, 0 },
+    { "device.argsz-15", "an argsz that is too small gets an answer", "Message sizes",
+      argsz_too_small, 0, 15, 0 },
     { "device.flags", "the flags are known", INFO ": flags", flags, 0, 0, 0 },
-    { "device.bus", "the flags say what kind of device it is", INFO ": flags, VFIO_DEVICE_FLAGS_PCI",
-      bus, 0, 0, 0 },
+    { "device.bus", "the flags say what kind of device it is",
+      INFO ": flags, VFIO_DEVICE_FLAGS_PCI", bus, 0, 0, 0 },
     { "device.pci-regions", "a PCI device has regions 0 to 8", INFO ": num_regions", pci_regions,
       NEED_PCI, 0, 0 },
     { "device.pci-irqs", "a PCI device has interrupt types 0 to 4", INFO ": num_irqs", pci_irqs,
       NEED_PCI, 0, 0 },
     { "device.twice", "the same question gets the same answer", INFO, twice, 0, 0, 0 },
-    { "device.other-fields", "fields that should be zero do no harm", INFO ": flags, num_regions, num_irqs",
-      other_fields, 0, 0, 0 },
+    { "device.other-fields", "fields that should be zero do no harm",
+      INFO ": flags, num_regions, num_irqs", other_fields, 0, 0, 0 },
 };
 GROUP(check_device, checks);

@@ -51,8 +51,8 @@ static void odd_flags(struct run *r, const struct check *c)
     unmap(r, BASE, PAGE);
 }
 
-/* "A command to map over an existing region must be failed by the server with EEXIST". The region is
- * four pages at BASE + 16 pages; c->a: the first page, c->b: how many. */
+/* "A command to map over an existing region must be failed by the server with EEXIST". The
+ * region is four pages at BASE + 16 pages; c->a: the first page, c->b: how many. */
 static void overlap(struct run *r, const struct check *c)
 {
     struct vfio_user_dma_map m = a_map(BASE + c->a * PAGE, c->b * PAGE);
@@ -161,7 +161,7 @@ static void offset_without_file(struct run *r, const struct check *c)
         unmap(r, BASE, PAGE);
 }
 
-/* ---- Unmap --------------------------------------------------------------------------------------- */
+/* ---- Unmap ----------------------------------------------------------------------------------- */
 
 /* VFIO has it that nothing was unmapped, and no error. Either will do. */
 static void unmap_unknown(struct run *r, const struct check *c)
@@ -222,7 +222,8 @@ static void unmap_bad(struct run *r, const struct check *c)
     unmap(r, BASE, PAGE);
 }
 
-/* "flags is unused in this version": clients and servers have VFIO's for all regions nevertheless. */
+/* "flags is unused in this version": clients and servers have VFIO's for all regions
+ * nevertheless. */
 static void unmap_all(struct run *r, const struct check *c)
 {
     for (uint64_t i = 0; i < 3; i++)
@@ -259,7 +260,7 @@ static void unmap_flags(struct run *r, const struct check *c)
         unmap(r, BASE, PAGE);
 }
 
-/* ---- Many ---------------------------------------------------------------------------------------- */
+/* ---- Many ------------------------------------------------------------------------------------ */
 
 enum { MANY = 200 };
 
@@ -324,19 +325,22 @@ static void gone_with_client(struct run *r, const struct check *c)
 }
 
 /* One row for each kind of memory. */
-#define BOTH(name, title, cite, function, needs, a, b) \
-    { "dma." name, title, cite, function, (needs) | NEED_MAPPED, a, b }, \
-    { "dma." name "-messages", title " (without a descriptor)", cite, function, \
-      (needs) | NEED_MESSAGES, a, b }
-#define OVERLAP(tag, title, first, pages) \
-    BOTH("overlap-" tag, "a map over " title " of a region is refused with EEXIST", M ": address, size", \
-         overlap, 0, first, pages)
-#define PART(tag, title, first, pages) \
+#define BOTH(name, title, cite, function, needs, a, b)                            \
+    { "dma." name, title, cite, function, (needs) | NEED_MAPPED, a, b },          \
+    {                                                                             \
+        "dma." name "-messages", title " (without a descriptor)", cite, function, \
+            (needs) | NEED_MESSAGES, a, b                                         \
+    }
+#define OVERLAP(tag, title, first, pages)                                           \
+    BOTH("overlap-" tag, "a map over " title " of a region is refused with EEXIST", \
+         M ": address, size", overlap, 0, first, pages)
+#define PART(tag, title, first, pages)                                                           \
     BOTH("unmap-" tag, "an unmap of " title " of a region does not cut it", U ": address, size", \
          unmap_part, 0, first, pages)
 
 static const struct check checks[] = {
-    BOTH("map", "a region can be mapped and unmapped", M ": argsz, address, size", map_unmap, 0, 0, 0),
+    BOTH("map", "a region can be mapped and unmapped", M ": argsz, address, size", map_unmap, 0, 0,
+         0),
     BOTH("unmap-echo", "the reply to an unmap is its request", U ": argsz, flags, address, size",
          unmap_echo, 0, 0, 0),
     BOTH("read-only", "memory that can only be read", M ": flags, readable", rights, 0,
@@ -358,40 +362,45 @@ static const struct check checks[] = {
     { "dma.size-0", "a region of no bytes is refused", M ": size", size_zero, 0, 0, 0 },
     { "dma.wrap", "a region that wraps round is refused", M ": address, size", wraps, 0,
       UINT64_MAX - PAGE + 1, 2 * PAGE },
-    { "dma.wrap-all", "a region that wraps round to where it begins is refused", M ": address, size", wraps,
-      0, BASE, UINT64_MAX - PAGE + 1 },
+    { "dma.wrap-all", "a region that wraps round to where it begins is refused",
+      M ": address, size", wraps, 0, BASE, UINT64_MAX - PAGE + 1 },
     BOTH("top", "the last page of the address space", M ": address", top, 0, 0, 0),
     { "dma.huge", "a region of 2^62 bytes gets an answer", M ": size", huge, NEED_MESSAGES,
       UINT64_C(1) << 62, 0 },
-    { "dma.unaligned-address", "an address inside a page gets an answer", "VFIO_USER_VERSION: pgsizes",
-      unaligned, 0, 8, PAGE },
+    { "dma.unaligned-address", "an address inside a page gets an answer",
+      "VFIO_USER_VERSION: pgsizes", unaligned, 0, 8, PAGE },
     { "dma.unaligned-size", "a size of no whole pages gets an answer", "VFIO_USER_VERSION: pgsizes",
       unaligned, 0, 0, 100 },
     { "dma.argsz-0", "argsz 0 gets an answer", M ": argsz", map_argsz, 0, 0, 0 },
-    { "dma.argsz-31", "an argsz that is too small gets an answer", M ": argsz", map_argsz, 0, 31, 0 },
-    { "dma.offset-messages", "an offset without a file gets an answer", M ": offset", offset_without_file,
-      NEED_MESSAGES, 0, 0 },
-    BOTH("unmap-unknown", "an unmap of nothing gets an answer", U ": address", unmap_unknown, 0, 0, 0),
+    { "dma.argsz-31", "an argsz that is too small gets an answer", M ": argsz", map_argsz, 0, 31,
+      0 },
+    { "dma.offset-messages", "an offset without a file gets an answer", M ": offset",
+      offset_without_file, NEED_MESSAGES, 0, 0 },
+    BOTH("unmap-unknown", "an unmap of nothing gets an answer", U ": address", unmap_unknown, 0, 0,
+         0),
     PART("begin", "the begin", 16, 2),
     PART("end", "the end", 18, 2),
     PART("middle", "the middle", 17, 1),
     PART("over-begin", "the begin and more", 15, 2),
     PART("over-end", "the end and more", 19, 4),
-    BOTH("unmap-two", "an unmap of two regions takes both or none", U ": address, size", unmap_over_two, 0,
-         0, 0),
-    { "dma.unmap-size-0", "an unmap of no bytes unmaps nothing", U ": size", unmap_bad, 0, BASE, 0 },
-    { "dma.unmap-wrap", "an unmap that wraps round unmaps nothing", U ": address, size", unmap_bad, 0,
-      UINT64_MAX - PAGE + 1, UINT64_C(1) << 48 },
+    BOTH("unmap-two", "an unmap of two regions takes both or none", U ": address, size",
+         unmap_over_two, 0, 0, 0),
+    { "dma.unmap-size-0", "an unmap of no bytes unmaps nothing", U ": size", unmap_bad, 0, BASE,
+      0 },
+    { "dma.unmap-wrap", "an unmap that wraps round unmaps nothing", U ": address, size", unmap_bad,
+      0, UINT64_MAX - PAGE + 1, UINT64_C(1) << 48 },
     { "dma.unmap-elsewhere", "an unmap somewhere else unmaps nothing", U ": address", unmap_bad, 0,
       BASE + 16 * PAGE, PAGE },
-    BOTH("unmap-all", "VFIO_DMA_UNMAP_FLAG_ALL takes all regions or none", U ": flags", unmap_all, 0, 0,
-         0),
+    BOTH("unmap-all", "VFIO_DMA_UNMAP_FLAG_ALL takes all regions or none", U ": flags", unmap_all,
+         0, 0, 0),
     { "dma.unmap-dirty", "the flag for a dirty bitmap, which VFIO had, gets an answer", U ": flags",
       unmap_flags, 0, VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP, 0 },
-    { "dma.unmap-flag-31", "an unknown flag gets an answer", U ": flags", unmap_flags, 0, 0x80000000, 0 },
+    { "dma.unmap-flag-31", "an unknown flag gets an answer", U ": flags", unmap_flags, 0,
+      0x80000000, 0 },
     BOTH("many", "many regions, without waiting for replies", M, many, 0, 0, 0),
-    BOTH("posted", "a map with No_reply is done before what follows", "Command Concurrency", posted, 0, 0,
-         0),
-    BOTH("gone", "regions go with their client", "Client Disconnection", gone_with_client, NEED_OWN, 0, 0),
+    BOTH("posted", "a map with No_reply is done before what follows", "Command Concurrency", posted,
+         0, 0, 0),
+    BOTH("gone", "regions go with their client", "Client Disconnection", gone_with_client, NEED_OWN,
+         0, 0),
 };
 GROUP(check_dma, checks);

@@ -10,26 +10,50 @@
 
 #define M "VFIO_USER_DMA_MAP"
 
-enum kind { PIPE, DIRECTORY, NUL, EVENTFD, SOCKET, READ_ONLY, EMPTY, SHORT, SEALED, SEALED_ALL, PATH };
+enum kind {
+    PIPE,
+    DIRECTORY,
+    NUL,
+    EVENTFD,
+    SOCKET,
+    READ_ONLY,
+    EMPTY,
+    SHORT,
+    SEALED,
+    SEALED_ALL,
+    PATH
+};
 
 static int descriptor(struct run *r, enum kind kind)
 {
     int fds[2];
 
     switch (kind) {
-    case PIPE: a_pipe(r, fds); return fds[1];
-    case DIRECTORY: return a_file(r, "/", O_RDONLY | O_DIRECTORY);
-    case NUL: return a_file(r, "/dev/null", O_RDWR);
-    case EVENTFD: return an_eventfd(r);
-    case SOCKET: return client(r)->sock; /* the connection itself */
-    case READ_ONLY: return a_file(r, "/proc/self/exe", O_RDONLY);
-    case PATH: return a_file(r, "/proc/self/exe", O_PATH);
-    case EMPTY: return a_memory_file(r, 0);
-    case SHORT: return a_memory_file(r, PAGE);
-    case SEALED: fds[0] = a_memory_file(r, 16 * PAGE);
+    case PIPE:
+        a_pipe(r, fds);
+        return fds[1];
+    case DIRECTORY:
+        return a_file(r, "/", O_RDONLY | O_DIRECTORY);
+    case NUL:
+        return a_file(r, "/dev/null", O_RDWR);
+    case EVENTFD:
+        return an_eventfd(r);
+    case SOCKET:
+        return client(r)->sock; /* the connection itself */
+    case READ_ONLY:
+        return a_file(r, "/proc/self/exe", O_RDONLY);
+    case PATH:
+        return a_file(r, "/proc/self/exe", O_PATH);
+    case EMPTY:
+        return a_memory_file(r, 0);
+    case SHORT:
+        return a_memory_file(r, PAGE);
+    case SEALED:
+        fds[0] = a_memory_file(r, 16 * PAGE);
         fcntl(fds[0], F_ADD_SEALS, F_SEAL_WRITE);
         return fds[0];
-    case SEALED_ALL: fds[0] = a_memory_file(r, 16 * PAGE);
+    case SEALED_ALL:
+        fds[0] = a_memory_file(r, 16 * PAGE);
         fcntl(fds[0], F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
         return fds[0];
     }
@@ -113,7 +137,8 @@ static void released(struct run *r, const struct check *c)
         if (errno == EPERM)
             skip(r, "the server has sealed the file");
         if (peer_now_ms() >= deadline)
-            fail(r, "expected all mappings of the memory to be gone, got some (%s)", strerror(errno));
+            fail(r, "expected all mappings of the memory to be gone, got some (%s)",
+                 strerror(errno));
         usleep(10000);
     }
 }
@@ -174,8 +199,10 @@ static void refused_is_closed(struct run *r, const struct check *c)
     fail(r, "expected the descriptor of a refused map to be closed, got it kept");
 }
 
-#define ODD(tag, title, kind) \
-    { "dma-file." tag, "memory that is " title " is no harm", M, odd, NEED_MAPPED, kind, 0 }
+#define ODD(tag, title, kind)                                                                \
+    {                                                                                        \
+        "dma-file." tag, "memory that is " title " is no harm", M, odd, NEED_MAPPED, kind, 0 \
+    }
 
 static const struct check checks[] = {
     ODD("pipe", "a pipe", PIPE),
@@ -188,25 +215,27 @@ static const struct check checks[] = {
     ODD("empty", "an empty file", EMPTY),
     ODD("short", "a file shorter than the region", SHORT),
     ODD("sealed", "sealed against writing", SEALED),
-    { "dma-file.seals", "memory of a size that cannot change is accepted", M, good_seals, NEED_MAPPED, 0,
+    { "dma-file.seals", "memory of a size that cannot change is accepted", M, good_seals,
+      NEED_MAPPED, 0, 0 },
+    { "dma-file.truncated", "memory that is truncated is no harm", M, truncated, NEED_MAPPED, 0,
       0 },
-    { "dma-file.truncated", "memory that is truncated is no harm", M, truncated, NEED_MAPPED, 0, 0 },
     { "dma-file.truncated-half", "memory that is truncated in the middle is no harm", M, truncated,
       NEED_MAPPED, 8 * PAGE, 0 },
     { "dma-file.two", "two descriptors for one region are no harm", M, two, NEED_MAPPED, 0, 0 },
-    { "dma-file.offset", "a region may begin in the middle of a file", M ": offset", offset, NEED_MAPPED,
-      8 * PAGE, 0 },
-    { "dma-file.offset-end", "an offset behind the end of the file gets an answer", M ": offset", offset,
-      NEED_MAPPED, 64 * PAGE, 0 },
-    { "dma-file.offset-odd", "an offset inside a page gets an answer", M ": offset", offset, NEED_MAPPED,
-      8, 0 },
-    { "dma-file.offset-huge", "an offset that no file has is refused", M ": offset", offset, NEED_MAPPED,
-      UINT64_MAX - PAGE + 1, 0 },
-    { "dma-file.released", "an unmap lets go of the memory before its reply", "VFIO_USER_DMA_UNMAP: Reply",
+    { "dma-file.offset", "a region may begin in the middle of a file", M ": offset", offset,
+      NEED_MAPPED, 8 * PAGE, 0 },
+    { "dma-file.offset-end", "an offset behind the end of the file gets an answer", M ": offset",
+      offset, NEED_MAPPED, 64 * PAGE, 0 },
+    { "dma-file.offset-odd", "an offset inside a page gets an answer", M ": offset", offset,
+      NEED_MAPPED, 8, 0 },
+    { "dma-file.offset-huge", "an offset that no file has is refused", M ": offset", offset,
+      NEED_MAPPED, UINT64_MAX - PAGE + 1, 0 },
+    { "dma-file.released", "an unmap lets go of the memory before its reply", "VFIO_USER_DMA_UNMAP",
       released, NEED_MAPPED, 0, 0 },
-    { "dma-file.released-end", "the end of the connection lets go of the memory", "Client Disconnection",
-      released, NEED_MAPPED | NEED_OWN, 1, 0 },
-    { "dma-file.shared", "several regions of one file", M ": offset", shared_file, NEED_MAPPED, 0, 0 },
+    { "dma-file.released-end", "the end of the connection lets go of the memory",
+      "Client Disconnection", released, NEED_MAPPED | NEED_OWN, 1, 0 },
+    { "dma-file.shared", "several regions of one file", M ": offset", shared_file, NEED_MAPPED, 0,
+      0 },
     { "dma-file.alias", "the same memory at two addresses", M, alias, NEED_MAPPED, 0, 0 },
     { "dma-file.refused", "the descriptor of a refused map is closed", M, refused_is_closed,
       NEED_MAPPED | NEED_OWN, 0, 0 },

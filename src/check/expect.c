@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- The end of a check -------------------------------------------------------------------------- */
+/* ---- The end of a check ---------------------------------------------------------------------- */
 
 static void say(struct run *r, enum verdict verdict, const char *format, va_list values)
 {
@@ -43,56 +43,66 @@ void note(struct run *r, const char *format, ...)
     va_end(values);
 }
 
-/* ---- What the server asks of us meanwhile -------------------------------------------------------- */
+/* ---- What the server asks of us meanwhile ---------------------------------------------------- */
 
-static struct offer *find_offer(struct run *r, uint64_t address, uint64_t n)
+static bool is_offered(const struct run *r, uint64_t address, uint64_t n)
 {
     for (unsigned i = 0; i < r->offer_count; i++) {
-        struct offer *o = &r->offers[i];
+        const struct offer *o = &r->offers[i];
         if (address >= o->address && address - o->address <= o->size &&
             n <= o->size - (address - o->address))
-            return o;
+            return true;
     }
-    return NULL;
+    return false;
 }
 
-/* DMA of the device into memory that was offered. Anything else gets an error. */
+/* A server's command is one of two, and has the data that it says, within our limit. */
+static void judge_command(struct run *r, const struct peer *p)
+{
+    struct vfio_user_dma_access access;
+    bool writes = p->header.command == VFIO_USER_DMA_WRITE;
+
+    if (p->header.command != VFIO_USER_DMA_READ && !writes)
+        fail(r, "expected VFIO_USER_DMA_READ or _WRITE from the server, got command %u",
+             p->header.command);
+    if (p->size < sizeof access)
+        fail(r, "%s: expected 16 bytes or more, got %zu", wire_command_name(p->header.command),
+             p->size);
+    memcpy(&access, p->body, sizeof access);
+    if (access.count > VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE)
+        fail(r, "%s: expected at most our max_data_xfer_size of bytes, got %llu",
+             wire_command_name(p->header.command), (unsigned long long)access.count);
+    if (p->size - sizeof access != (writes ? access.count : 0))
+        fail(r, "%s of %llu bytes: got %zu bytes of data", wire_command_name(p->header.command),
+             (unsigned long long)access.count, p->size - sizeof access);
+}
+
+/* DMA of the device into memory that was offered, where there is nothing but zeroes. Elsewhere:
+ * an error. */
 static void answer(struct run *r, struct peer *p)
 {
+    static const uint8_t none[VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE];
     struct {
         struct vfio_user_header header;
         struct vfio_user_dma_access access;
     } reply = { .header = p->header };
-    struct offer *o = NULL;
-    static const uint8_t zeroes[65536];
     bool reads = p->header.command == VFIO_USER_DMA_READ;
-    uint64_t n = 0;
 
-    if (p->size >= sizeof reply.access)
-        memcpy(&reply.access, p->body, sizeof reply.access);
-    if (reads || p->header.command == VFIO_USER_DMA_WRITE) {
-        o = find_offer(r, reply.access.address, reply.access.count);
-        n = reply.access.count;
-        r->dma_reads += reads;
-        r->dma_writes += !reads;
-    }
-    bool good = o && n <= sizeof zeroes && (reads || p->size == sizeof reply.access + n);
-    uint8_t *memory = good && o->memory ? o->memory + (reply.access.address - o->address) : NULL;
-    if (p->header.flags & VFIO_USER_FLAG_NO_REPLY && reads)
-        return;
-    if (good && !reads && memory)
-        memcpy(memory, p->body + sizeof reply.access, n);
+    judge_command(r, p);
+    memcpy(&reply.access, p->body, sizeof reply.access);
+    bool good = is_offered(r, reply.access.address, reply.access.count);
     if (p->header.flags & VFIO_USER_FLAG_NO_REPLY)
         return;
-    size_t size = good ? sizeof reply : sizeof reply.header;
+    size_t size = good ? sizeof reply : sizeof reply.header,
+           data = good && reads ? reply.access.count : 0;
     reply.header.flags = VFIO_USER_FLAG_TYPE_REPLY | (good ? 0 : VFIO_USER_FLAG_ERROR);
     reply.header.error = good ? 0 : EINVAL;
-    reply.header.size = (uint32_t)(size + (good && reads ? n : 0));
-    if (peer_send(p, &reply, size, NULL, 0) == 0 && good && reads)
-        peer_send(p, memory ? memory : zeroes, n, NULL, 0);
+    reply.header.size = (uint32_t)(size + data);
+    if (peer_send(p, &reply, size, NULL, 0) == 0)
+        peer_send(p, none, data, NULL, 0);
 }
 
-/* ---- Replies ------------------------------------------------------------------------------------- */
+/* ---- Replies --------------------------------------------------------------------------------- */
 
 static const char *name_of(uint16_t command, char text[32])
 {
@@ -200,8 +210,8 @@ const void *served(struct run *r, const struct ask *ask, size_t at_least)
     if (outcome == REFUSED)
         fail(r, "%s: expected success, got %s", name, strerror((int)r->client.header.error));
     if (r->client.size < at_least)
-        fail(r, "reply to %s: expected %zu bytes or more behind the header, got %zu", name, at_least,
-             r->client.size);
+        fail(r, "reply to %s: expected %zu bytes or more behind the header, got %zu", name,
+             at_least, r->client.size);
     return r->client.body;
 }
 
@@ -229,7 +239,8 @@ void not_served(struct run *r, const struct ask *ask)
              name_of(ask->command, text));
 }
 
-bool send_raw(struct run *r, struct peer *p, const void *bytes, size_t n, const int *fds, unsigned nfds)
+bool send_raw(struct run *r, struct peer *p, const void *bytes, size_t n, const int *fds,
+              unsigned nfds)
 {
     int ret = peer_send(p, bytes, n, fds, nfds);
     if (ret == -ETIMEDOUT)

@@ -56,7 +56,8 @@ static void probe_both(struct run *r, const struct check *c)
     uint32_t feature = (uint32_t)c->a;
     bool get = ask_feature(r, FEATURE_PROBE | FEATURE_GET | feature, 8, NULL, 0) == SERVED;
     bool set = ask_feature(r, FEATURE_PROBE | FEATURE_SET | feature, 8, NULL, 0) == SERVED;
-    bool both = ask_feature(r, FEATURE_PROBE | FEATURE_GET | FEATURE_SET | feature, 8, NULL, 0) == SERVED;
+    bool both = ask_feature(r, FEATURE_PROBE | FEATURE_GET | FEATURE_SET | feature, 8, NULL, 0) ==
+                SERVED;
 
     if (both != (get && set))
         fail(r, "feature %u: GET %d, SET %d, and both together %d", feature, get, set, both);
@@ -83,7 +84,7 @@ static void argsz(struct run *r, const struct check *c)
         note(r, "argsz %u is served, where 8 is the least", (unsigned)c->a);
 }
 
-/* ---- VFIO_DEVICE_FEATURE_MIGRATION ---------------------------------------------------------------- */
+/* ---- VFIO_DEVICE_FEATURE_MIGRATION ----------------------------------------------------------- */
 
 static void migration(struct run *r, const struct check *c)
 {
@@ -92,7 +93,8 @@ static void migration(struct run *r, const struct check *c)
     uint64_t flags;
     (void)c;
 
-    if (ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, FEATURE_WHOLE, NULL, 0) == REFUSED)
+    if (ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, FEATURE_WHOLE, NULL, 0) ==
+        REFUSED)
         fail(r, "expected the same success as before, got an error");
     if (r->client.size != sizeof got + sizeof flags)
         fail(r, "expected 16 bytes of payload, got %zu", r->client.size);
@@ -121,7 +123,8 @@ static void migration_set(struct run *r, const struct check *c)
 {
     uint64_t flags = VFIO_MIGRATION_STOP_COPY;
     (void)c;
-    if (ask_feature(r, FEATURE_SET | VFIO_DEVICE_FEATURE_MIGRATION, 16, &flags, sizeof flags) == SERVED)
+    if (ask_feature(r, FEATURE_SET | VFIO_DEVICE_FEATURE_MIGRATION, 16, &flags, sizeof flags) ==
+        SERVED)
         fail(r, "expected an error, as it can only be read, got success");
 }
 
@@ -135,16 +138,36 @@ static void state(struct run *r, const struct check *c)
         note(r, "the state of the device is %u, and not RUNNING", now);
 }
 
-#define PROBE(tag, feature) \
-    { "feature.probe-" tag, "probing " #feature " gives the request, or an error", F ": " #feature, probe, \
-      0, feature, 0 }, \
-    { "feature.probe-get-" tag, "probing GET of " #feature, F ": VFIO_DEVICE_FEATURE_PROBE", probe, 0, \
-      FEATURE_GET | feature, 0 }, \
-    { "feature.probe-set-" tag, "probing SET of " #feature, F ": VFIO_DEVICE_FEATURE_PROBE", probe, 0, \
-      FEATURE_SET | feature, 0 }, \
-    { "feature.probe-both-" tag, "probing GET and SET of " #feature " at once", \
-      F ": VFIO_DEVICE_FEATURE_PROBE", probe_both, 0, feature, 0 }
-#define BAD(tag, title, flags) { "feature.bad-" tag, title, F ": flags", bad, 0, flags, 0 }
+#define PROBE(tag, feature)                                                       \
+    { "feature.probe-" tag,                                                       \
+      "probing " #feature " gives the request, or an error",                      \
+      "Device Features: " #feature "; " F ": Feature index",                      \
+      probe,                                                                      \
+      0,                                                                          \
+      feature,                                                                    \
+      0 },                                                                        \
+        { "feature.probe-get-" tag,                                               \
+          "probing GET of " #feature,                                             \
+          F ": VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_GET",               \
+          probe,                                                                  \
+          0,                                                                      \
+          FEATURE_GET | feature,                                                  \
+          0 },                                                                    \
+        { "feature.probe-set-" tag,                                               \
+          "probing SET of " #feature,                                             \
+          F ": VFIO_DEVICE_FEATURE_PROBE, VFIO_DEVICE_FEATURE_SET",               \
+          probe,                                                                  \
+          0,                                                                      \
+          FEATURE_SET | feature,                                                  \
+          0 },                                                                    \
+    {                                                                             \
+        "feature.probe-both-" tag, "probing GET and SET of " #feature " at once", \
+            F ": VFIO_DEVICE_FEATURE_PROBE", probe_both, 0, feature, 0            \
+    }
+#define BAD(tag, title, flags)                                   \
+    {                                                            \
+        "feature.bad-" tag, title, F ": flags", bad, 0, flags, 0 \
+    }
 
 static const struct check checks[] = {
     PROBE("migration", VFIO_DEVICE_FEATURE_MIGRATION),
@@ -152,8 +175,9 @@ static const struct check checks[] = {
     PROBE("log-start", VFIO_DEVICE_FEATURE_DMA_LOGGING_START),
     PROBE("log-stop", VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP),
     PROBE("log-report", VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT),
-    { "feature.agrees-migration", "what GET of MIGRATION says, probing says", F ": VFIO_DEVICE_FEATURE_PROBE",
-      probe_agrees, 0, FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, 0 },
+    { "feature.agrees-migration", "what GET of MIGRATION says, probing says",
+      F ": VFIO_DEVICE_FEATURE_PROBE", probe_agrees, 0, FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION,
+      0 },
     { "feature.agrees-state", "what GET of MIG_DEVICE_STATE says, probing says",
       F ": VFIO_DEVICE_FEATURE_PROBE", probe_agrees, 0,
       FEATURE_GET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, 0 },
@@ -165,19 +189,21 @@ static const struct check checks[] = {
     BAD("get-unknown", "GET of feature 65535 is refused", FEATURE_GET | 0xffff),
     BAD("set-unknown", "SET of feature 65535 is refused", FEATURE_SET | 0xffff),
     BAD("probe-unknown", "probing feature 65535 is refused", FEATURE_PROBE | 0xffff),
-    BAD("probe-unknown-get", "probing GET of feature 65534 is refused", FEATURE_PROBE | FEATURE_GET | 0xfffe),
+    BAD("probe-unknown-get", "probing GET of feature 65534 is refused",
+        FEATURE_PROBE | FEATURE_GET | 0xfffe),
     BAD("get-log-start", "GET of DMA_LOGGING_START is refused",
         FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_LOGGING_START),
-    { "feature.reserved-19", "bit 19, which is not assigned, gets an answer", F ": flags", reserved, 0,
-      1u << 19 | FEATURE_PROBE | FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, 0 },
-    { "feature.reserved-31", "bit 31, which is not assigned, gets an answer", F ": flags", reserved, 0,
-      1u << 31 | FEATURE_PROBE | FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, 0 },
+    { "feature.reserved-19", "bit 19, which is not assigned, gets an answer", F ": flags", reserved,
+      0, 1u << 19 | FEATURE_PROBE | FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, 0 },
+    { "feature.reserved-31", "bit 31, which is not assigned, gets an answer", F ": flags", reserved,
+      0, 1u << 31 | FEATURE_PROBE | FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, 0 },
     { "feature.argsz-0", "argsz 0 gets an answer", F ": argsz", argsz, 0, 0, 0 },
     { "feature.argsz-7", "an argsz that is too small gets an answer", F ": argsz", argsz, 0, 7, 0 },
     { "feature.argsz-max", "an argsz as large as it gets", F ": argsz", argsz, 0, UINT32_MAX, 0 },
     { "feature.migration", "STOP_COPY is among the ways to migrate",
       "VFIO_DEVICE_FEATURE_MIGRATION: flags, VFIO_MIGRATION_STOP_COPY, VFIO_MIGRATION_P2P, "
-      "VFIO_MIGRATION_PRE_COPY", migration, NEED_MIGRATION, 0, 0 },
+      "VFIO_MIGRATION_PRE_COPY; " F ": data",
+      migration, NEED_MIGRATION, 0, 0 },
     { "feature.migration-argsz", "MIGRATION without room for its data gets an answer", F ": argsz",
       migration_argsz, NEED_MIGRATION, 0, 0 },
     { "feature.migration-set", "SET of MIGRATION is refused", "VFIO_DEVICE_FEATURE_MIGRATION",

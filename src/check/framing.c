@@ -30,7 +30,8 @@ static struct pair a_pair(uint16_t id)
 static void both_answered(struct run *r, struct peer *p, uint16_t id)
 {
     if (reply_to(r, p, id, VFIO_USER_DEVICE_GET_INFO) != SERVED)
-        fail(r, "first of two messages: expected success, got an error or the end of the connection");
+        fail(r,
+             "first of two messages: expected success, got an error or the end of the connection");
     if (reply_to(r, p, (uint16_t)(id + 1), VFIO_USER_DEVICE_GET_REGION_INFO) == CLOSED)
         fail(r, "second of two messages: expected a reply, got the end of the connection");
 }
@@ -95,8 +96,10 @@ static void longest(struct run *r, const struct check *c)
     for (uint64_t i = 0; i < c->a; i++) {
         post(r, &ask);
         if (next_reply(r, client(r)) == CLOSED)
-            fail(r, "%u bytes of data, which is max_data_xfer_size: expected a reply, got the end of "
-                    "the connection", r->facts.max_data);
+            fail(r,
+                 "%u bytes of data, which is max_data_xfer_size: expected a reply, got the end of "
+                 "the connection",
+                 r->facts.max_data);
     }
     still_works(r, client(r));
 }
@@ -110,7 +113,8 @@ static void too_long(struct run *r, const struct check *c)
     bool silent;
 
     if (ret == -ETIMEDOUT)
-        fail(r, "expected a message that is too long to be refused, got a server that stops reading");
+        fail(r,
+             "expected a message that is too long to be refused, got a server that stops reading");
     if (consequence(r, client(r), &silent) == SERVED)
         fail(r, "a message that is too long: expected an error, got success");
     if (r->client.sock >= 0 && !silent)
@@ -196,7 +200,7 @@ static void descriptor_in_pieces(struct run *r, const struct check *c)
     send_raw(r, p, (const char *)&m + c->a, sizeof m - c->a, NULL, 0);
     if (reply_to(r, p, 500, VFIO_USER_DMA_MAP) != SERVED)
         fail(r, "a map in two pieces: expected success, got an error or the end of the connection");
-    r->offers[r->offer_count++] = (struct offer){ BASE, PAGE, NULL };
+    r->offers[r->offer_count++] = (struct offer){ BASE, PAGE };
     unmap(r, BASE, PAGE);
 }
 
@@ -217,32 +221,33 @@ static const struct check checks[] = {
     { "framing.cut-79", "all but the last byte of two messages", "Header", cut_at, 0, 79, 0 },
     { "framing.two", "two messages at once", F, at_once, 0, 1, 0 },
     { "framing.many", "128 messages at once", F, at_once, 0, 64, 0 },
-    { "framing.longest", "a message with max_data_xfer_size of data", "VFIO_USER_VERSION: max_data_xfer_size",
-      longest, 0, 1, 0 },
-    { "framing.longest-8", "eight of them", "VFIO_USER_VERSION: max_data_xfer_size", longest, 0, 8, 0 },
+    { "framing.longest", "a message with max_data_xfer_size of data",
+      "VFIO_USER_VERSION: max_data_xfer_size", longest, 0, 1, 0 },
+    { "framing.longest-8", "eight of them", "VFIO_USER_VERSION: max_data_xfer_size", longest, 0, 8,
+      0 },
     { "framing.too-long", "one byte more than max_data_xfer_size is no harm",
       "VFIO_USER_VERSION: max_data_xfer_size", too_long, NEED_OWN, 1, 0 },
     { "framing.too-long-1m", "a megabyte more is no harm", "VFIO_USER_VERSION: max_data_xfer_size",
       too_long, NEED_OWN, 1 << 20, 0 },
     { "framing.late-reader", "200 replies that are read late", F, late_reader, 0, 200, 0 },
     { "framing.stream", "20,000 commands, 32 at a time", F, stream, 0, 20000, 0 },
-    { "framing.half-closed", "a client that sends no more is let go", "Client Disconnection", half_closed,
-      NEED_OWN, 0, 0 },
-    { "framing.vanish-1", "a client that goes after a byte", "Client Disconnection", vanish, NEED_OWN, 1,
-      0 },
-    { "framing.vanish-16", "a client that goes after a header", "Client Disconnection", vanish, NEED_OWN,
-      16, 0 },
-    { "framing.vanish-31", "a client that goes in a message", "Client Disconnection", vanish, NEED_OWN, 31,
-      0 },
+    { "framing.half-closed", "a client that sends no more is let go", "Client Disconnection",
+      half_closed, NEED_OWN, 0, 0 },
+    { "framing.vanish-1", "a client that goes after a byte", "Client Disconnection", vanish,
+      NEED_OWN, 1, 0 },
+    { "framing.vanish-16", "a client that goes after a header", "Client Disconnection", vanish,
+      NEED_OWN, 16, 0 },
+    { "framing.vanish-31", "a client that goes in a message", "Client Disconnection", vanish,
+      NEED_OWN, 31, 0 },
     { "framing.vanish-80", "a client that goes before its replies", "Client Disconnection", vanish,
       NEED_OWN, 80, 0 },
-    { "framing.vanish-busy", "a client that goes with 200 commands under way", "Client Disconnection",
-      vanish_busy, NEED_OWN, 200, 0 },
-    { "framing.fd-1", "a descriptor with the first byte of a message in two pieces", "VFIO_USER_DMA_MAP",
-      descriptor_in_pieces, NEED_MAPPED, 1, 0 },
-    { "framing.fd-16", "a descriptor with the header alone", "VFIO_USER_DMA_MAP", descriptor_in_pieces,
-      NEED_MAPPED, 16, 0 },
-    { "framing.fd-47", "a descriptor with all but a byte", "VFIO_USER_DMA_MAP", descriptor_in_pieces,
-      NEED_MAPPED, 47, 0 },
+    { "framing.vanish-busy", "a client that goes with 200 commands under way",
+      "Client Disconnection", vanish_busy, NEED_OWN, 200, 0 },
+    { "framing.fd-1", "a descriptor with the first byte of a message in two pieces",
+      "VFIO_USER_DMA_MAP", descriptor_in_pieces, NEED_MAPPED, 1, 0 },
+    { "framing.fd-16", "a descriptor with the header alone", "VFIO_USER_DMA_MAP",
+      descriptor_in_pieces, NEED_MAPPED, 16, 0 },
+    { "framing.fd-47", "a descriptor with all but a byte", "VFIO_USER_DMA_MAP",
+      descriptor_in_pieces, NEED_MAPPED, 47, 0 },
 };
 GROUP(check_framing, checks);

@@ -41,6 +41,22 @@ static void same_id(struct run *r, const struct check *c)
         reply_to(r, p, 7, VFIO_USER_DEVICE_GET_INFO);
 }
 
+static void command_echoed(struct run *r, const struct check *c)
+{
+    static const uint16_t commands[] = { VFIO_USER_DEVICE_GET_IRQ_INFO,
+                                         VFIO_USER_DEVICE_GET_REGION_INFO,
+                                         VFIO_USER_DEVICE_GET_REGION_IO_FDS,
+                                         VFIO_USER_DEVICE_FEATURE, VFIO_USER_DEVICE_GET_INFO };
+    uint8_t body[HARMLESS_SPACE];
+    (void)c;
+
+    for (size_t i = 0; i < LENGTH(commands); i++) {
+        struct ask ask = { commands[i], body, harmless(r, commands[i], body), NULL, 0, 0 };
+        if (try(r, &ask) == CLOSED) /* which looks at the reply's command */
+            fail(r, "expected a reply, got the end of the connection");
+    }
+}
+
 /* A size that cannot be: the framing is lost, and how a server says so is its own affair. */
 static void impossible_size(struct run *r, const struct check *c)
 {
@@ -106,12 +122,14 @@ static void command_of_the_server(struct run *r, const struct check *c)
 static const struct check checks[] = {
     { "header.id-0", "the message id is echoed: 0", "Header: Message ID", id_echoed, 0, 0, 0 },
     { "header.id-1", "the message id is echoed: 1", "Header: Message ID", id_echoed, 0, 1, 0 },
-    { "header.id-7fff", "the message id is echoed: 0x7fff", "Header: Message ID", id_echoed, 0, 0x7fff,
-      0 },
-    { "header.id-ffff", "the message id is echoed: 0xffff", "Header: Message ID", id_echoed, 0, 0xffff,
-      0 },
+    { "header.id-7fff", "the message id is echoed: 0x7fff", "Header: Message ID", id_echoed, 0,
+      0x7fff, 0 },
+    { "header.id-ffff", "the message id is echoed: 0xffff", "Header: Message ID", id_echoed, 0,
+      0xffff, 0 },
     { "header.id-reused", "commands with the same id, at the same time, are all answered",
       "Header: Message ID", same_id, 0, 0, 0 },
+    { "header.command", "the reply to each command names it", "Header: Command", command_echoed, 0,
+      0, 0 },
     { "header.size-0", "a message of size 0 is not served", "Header: Message size", impossible_size,
       NEED_OWN, 0, 0 },
     { "header.size-1", "a message of size 1 is not served", "Header: Message size", impossible_size,
@@ -124,14 +142,15 @@ static const struct check checks[] = {
       NEED_OWN, 0xffffffff, 0 },
     { "header.type-reply", "a reply that nobody waits for is not served", "Header: Flags, Type",
       wrong_type, NEED_OWN, 1, 0 },
-    { "header.type-2", "a message of type 2 is not served", "Header: Flags, Type", wrong_type, NEED_OWN,
-      2, 0 },
+    { "header.type-2", "a message of type 2 is not served", "Header: Flags, Type", wrong_type,
+      NEED_OWN, 2, 0 },
     { "header.type-15", "a message of type 15 is not served", "Header: Flags, Type", wrong_type,
       NEED_OWN, 15, 0 },
-    { "header.flag-error", "the error bit in a command does no harm", "Header: Flags, Error", reserved,
-      0, VFIO_USER_FLAG_ERROR, 0 },
+    { "header.flag-error", "the error bit in a command does no harm", "Header: Flags, Error",
+      reserved, 0, VFIO_USER_FLAG_ERROR, 0 },
     { "header.flag-6", "reserved flag 6 does no harm", "Header: Flags", reserved, 0, 1u << 6, 0 },
-    { "header.flags-high", "reserved flags do no harm", "Header: Flags", reserved, 0, 0xffffff00, 0 },
+    { "header.flags-high", "reserved flags do no harm", "Header: Flags", reserved, 0, 0xffffff00,
+      0 },
     { "header.error-in-command", "the error field of a command is reserved, and does no harm",
       "Header: Error", reserved, 0, 0, EIO },
     { "header.command-0", "command 0 is refused", "Commands", unknown_command, 0, 0, 0 },
@@ -140,8 +159,8 @@ static const struct check checks[] = {
     { "header.command-19", "command 19 is refused", "Commands", unknown_command, 0, 19, 0 },
     { "header.command-ff", "command 255 is refused", "Commands", unknown_command, 0, 255, 0 },
     { "header.command-ffff", "command 65535 is refused", "Commands", unknown_command, 0, 65535, 0 },
-    { "header.dma-read", "the client cannot send VFIO_USER_DMA_READ", "Commands: VFIO_USER_DMA_READ",
-      command_of_the_server, 0, VFIO_USER_DMA_READ, 0 },
+    { "header.dma-read", "the client cannot send VFIO_USER_DMA_READ",
+      "Commands: VFIO_USER_DMA_READ", command_of_the_server, 0, VFIO_USER_DMA_READ, 0 },
     { "header.dma-write", "the client cannot send VFIO_USER_DMA_WRITE",
       "Commands: VFIO_USER_DMA_WRITE", command_of_the_server, 0, VFIO_USER_DMA_WRITE, 0 },
 };

@@ -5,6 +5,7 @@
 
 #define INFO "VFIO_USER_DEVICE_GET_REGION_IO_FDS"
 #define SUB "Sub-Region IO FD info format (ioeventfd)"
+#define OTHER "Sub-Region IO FD info format (ioregionfd)"
 
 enum { WHOLE = 65536 };
 
@@ -53,7 +54,8 @@ static struct vfio_user_sub_region sub_at(const struct run *r, uint32_t i)
 static void check_size(struct run *r, uint32_t region)
 {
     struct vfio_user_region_io_fds h = head(r);
-    if (h.argsz < sizeof h || (h.argsz - sizeof h) / h.count < sizeof(struct vfio_user_sub_region) ||
+    if (h.argsz < sizeof h ||
+        (h.argsz - sizeof h) / h.count < sizeof(struct vfio_user_sub_region) ||
         r->client.size != h.argsz)
         fail(r, "region %u: expected %u sub-regions in argsz = %u bytes, got %zu", region, h.count,
              h.argsz, r->client.size);
@@ -82,8 +84,8 @@ static void descriptors(struct run *r, const struct check *c)
             fail(r, "region %u: expected a descriptor, got none", i);
         for (uint32_t k = 0; k < head(r).count; k++)
             if (sub_at(r, k).fd_index >= r->client.fds.count)
-                fail(r, "region %u, sub-region %u: descriptor %u of %u", i, k, sub_at(r, k).fd_index,
-                     r->client.fds.count);
+                fail(r, "region %u, sub-region %u: descriptor %u of %u", i, k,
+                     sub_at(r, k).fd_index, r->client.fds.count);
     }
 }
 
@@ -97,8 +99,8 @@ static void sub_regions(struct run *r, const struct check *c)
             struct vfio_user_sub_region s = sub_at(r, k);
             uint64_t size = r->facts.region[i].size;
             if (s.offset > size || s.size > size - s.offset)
-                fail(r, "region %u, sub-region %u: 0x%llx + 0x%llx is not in its 0x%llx bytes", i, k,
-                     (unsigned long long)s.offset, (unsigned long long)s.size,
+                fail(r, "region %u, sub-region %u: 0x%llx + 0x%llx is not in its 0x%llx bytes", i,
+                     k, (unsigned long long)s.offset, (unsigned long long)s.size,
                      (unsigned long long)size);
             if (s.type > VFIO_USER_IO_FD_TYPE_IOREGIONFD)
                 note(r, "region %u, sub-region %u: type %u is not known here", i, k, s.type);
@@ -147,17 +149,21 @@ static void answered(struct run *r, const struct check *c)
 }
 
 static const struct check checks[] = {
-    { "io-fds.answered", "each region is answered, if only with an error", INFO ": index", answered, 0, 0,
-      0 },
-    { "io-fds.reply", "the reply has what argsz and count say", INFO ": argsz, flags, index, count",
-      reply, 0, 0, 0 },
-    { "io-fds.descriptors", "each sub-region has a descriptor", SUB ": fd_index", descriptors, 0, 0, 0 },
-    { "io-fds.sub-regions", "sub-regions lie in their region",
-      SUB ": offset, size, type, flags, padding, datamatch", sub_regions, 0, 0, 0 },
-    { "io-fds.retry", "too small an argsz is told the right one, which then works", "Message sizes", retry,
+    { "io-fds.answered", "each region is answered, if only with an error", INFO ": index", answered,
       0, 0, 0 },
-    { "io-fds.none-next", "the region behind the last is refused", INFO ": index", no_such, 0, 0, 0 },
-    { "io-fds.none-max", "region 0xffffffff is refused", INFO ": index", no_such, 0, UINT32_MAX, 0 },
+    { "io-fds.reply", "the reply has what argsz and count say",
+      INFO ": argsz, flags, index, count, sub-regions", reply, 0, 0, 0 },
+    { "io-fds.descriptors", "each sub-region has a descriptor",
+      SUB ": fd_index; " OTHER ": fd_index", descriptors, 0, 0, 0 },
+    { "io-fds.sub-regions", "sub-regions lie in their region",
+      SUB ": offset, size, type, flags; " OTHER ": offset, size, type, flags", sub_regions, 0, 0,
+      0 },
+    { "io-fds.retry", "too small an argsz is told the right one, which then works", "Message sizes",
+      retry, 0, 0, 0 },
+    { "io-fds.none-next", "the region behind the last is refused", INFO ": index", no_such, 0, 0,
+      0 },
+    { "io-fds.none-max", "region 0xffffffff is refused", INFO ": index", no_such, 0, UINT32_MAX,
+      0 },
     { "io-fds.argsz-0", "argsz 0 gets an answer", "Message sizes", odd, 0, 0, 0 },
     { "io-fds.flags", "flags get an answer", INFO ": flags", odd, 0, WHOLE, UINT32_MAX },
 };

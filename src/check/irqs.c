@@ -60,8 +60,8 @@ static void argsz_too_small(struct run *r, const struct check *c)
 
 static void flags(struct run *r, const struct check *c)
 {
-    const uint32_t known = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED |
-                           VFIO_IRQ_INFO_NORESIZE;
+    const uint32_t known = VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE |
+                           VFIO_IRQ_INFO_AUTOMASKED | VFIO_IRQ_INFO_NORESIZE;
     (void)c;
     for (uint32_t i = 0; i < r->facts.irqs; i++) {
         uint32_t flags = r->facts.irq[i].flags;
@@ -119,16 +119,17 @@ static void other_fields(struct run *r, const struct check *c)
 
 static const struct check checks[] = {
     { "irq.answered", "each interrupt type is answered", INFO, answered, 0, 0, 0 },
-    { "irq.index", "the reply is about the type that was asked for", INFO ": index", index_echoed, 0, 0,
-      0 },
+    { "irq.index", "the reply is about the type that was asked for", INFO ": index", index_echoed,
+      0, 0, 0 },
     { "irq.argsz", "the reply has the size that argsz says", INFO ": argsz", argsz, 0, 16, 0 },
     { "irq.argsz-4096", "argsz may be larger than needed", INFO ": argsz", argsz, 0, 4096, 0 },
-    { "irq.argsz-max", "argsz may be as large as it gets", INFO ": argsz", argsz, 0, UINT32_MAX, 0 },
-    { "irq.argsz-0", "argsz 0 gets an answer", "Message sizes", argsz_too_small, 0, 0, 0 },
-    { "irq.argsz-15", "an argsz that is too small gets an answer", "Message sizes", argsz_too_small, 0, 15,
+    { "irq.argsz-max", "argsz may be as large as it gets", INFO ": argsz", argsz, 0, UINT32_MAX,
       0 },
-    { "irq.flags", "the flags are known", INFO ": flags, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE",
-      flags, 0, 0, 0 },
+    { "irq.argsz-0", "argsz 0 gets an answer", "Message sizes", argsz_too_small, 0, 0, 0 },
+    { "irq.argsz-15", "an argsz that is too small gets an answer", "Message sizes", argsz_too_small,
+      0, 15, 0 },
+    { "irq.flags", "the flags are known",
+      INFO ": flags, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE", flags, 0, 0, 0 },
     { "irq.automasked", "what masks itself can be unmasked",
       INFO ": flags, VFIO_IRQ_INFO_MASKABLE, VFIO_IRQ_INFO_AUTOMASKED", automasked, 0, 0, 0 },
     { "irq.count-intx", "there is at most one INTx", INFO ": count", pci_count, NEED_PCI,
@@ -139,10 +140,11 @@ static const struct check checks[] = {
       VFIO_PCI_MSIX_IRQ_INDEX, 2048 },
     { "irq.twice", "the same question gets the same answer", INFO, twice, 0, 0, 0 },
     { "irq.none-next", "the type behind the last is refused", INFO ": index", no_such, 0, 0, 0 },
-    { "irq.none-far", "a type far behind the last is refused", INFO ": index", no_such, 0, 1000, 0 },
+    { "irq.none-far", "a type far behind the last is refused", INFO ": index", no_such, 0, 1000,
+      0 },
     { "irq.none-2g", "type 0x80000000 is refused", INFO ": index", no_such, 0, 0x80000000, 1 },
     { "irq.none-max", "type 0xffffffff is refused", INFO ": index", no_such, 0, UINT32_MAX, 1 },
-    { "irq.other-fields", "fields that should be zero do no harm", INFO ": flags, count", other_fields, 0,
-      0, 0 },
+    { "irq.other-fields", "fields that should be zero do no harm", INFO ": flags, count",
+      other_fields, 0, 0, 0 },
 };
 GROUP(check_irqs, checks);

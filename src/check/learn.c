@@ -2,15 +2,16 @@
  * learn.c - what has to be known about a server before it is checked.
  */
 #include "check/learn.h"
-#include "wire/version.h"
 
+#include <json-c/json.h>
 #include <stdio.h>
 #include <time.h>
 
-/* What the checks propose, so that all that a server has can be seen. twin_socket has a check of its
- * own: with it, the device's commands would come elsewhere. */
-static const char proposal[] = "{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":1048576,"
-                               "\"write_multiple\":true}}";
+/* What the checks propose, so that all that a server has can be seen. twin_socket has a check of
+ * its own: with it, the device's commands would come elsewhere. */
+static const char proposal[] =
+    "{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":1048576,"
+    "\"write_multiple\":true}}";
 
 static int complain(char *why, size_t space, const struct run *r, const char *what)
 {
@@ -55,23 +56,33 @@ int learn_connect(struct run *r, char *why, size_t space)
     }
 }
 
+/* A number of the server's capabilities, whatever else is wrong with them. */
+static uint32_t limit(json_object *capabilities, const char *key, uint32_t otherwise)
+{
+    json_object *v;
+    if (!json_object_object_get_ex(capabilities, key, &v) || !json_object_is_type(v, json_type_int))
+        return otherwise;
+    int64_t n = json_object_get_int64(v);
+    return n < 1 ? otherwise : n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+}
+
 static void learn_version(struct run *r)
 {
     struct facts *f = &r->facts;
-    struct wire_capabilities c;
+    char text[4096] = "";
     size_t n = r->client.size > 4 ? r->client.size - 4 : 0;
+    json_object *c = NULL, *v;
 
-    if (n > sizeof f->version)
-        n = sizeof f->version;
-    memcpy(f->version, r->client.body + 4, n);
-    f->version[sizeof f->version - 1] = '\0';
-    if (wire_capabilities_parse(f->version, n, &c) < 0)
-        wire_capabilities_default(&c);
-    f->max_msg_fds = c.max_msg_fds;
-    f->max_data = c.max_data_xfer_size;
-    f->max_dma_maps = c.max_dma_maps;
-    f->names_max_dma_maps = strstr(f->version, "max_dma_maps");
-    f->write_multiple = c.write_multiple;
+    memcpy(text, r->client.body + 4, n < sizeof text ? n : sizeof text - 1);
+    json_object *root = json_tokener_parse(text);
+    json_object_object_get_ex(root, "capabilities", &c);
+    f->max_msg_fds = limit(c, "max_msg_fds", VFIO_USER_DEFAULT_MAX_MSG_FDS);
+    f->max_data = limit(c, "max_data_xfer_size", VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE);
+    f->max_dma_maps = limit(c, "max_dma_maps", VFIO_USER_DEFAULT_MAX_DMA_MAPS);
+    f->names_max_dma_maps = json_object_object_get_ex(c, "max_dma_maps", &v);
+    f->write_multiple = json_object_object_get_ex(c, "write_multiple", &v) &&
+                        json_object_get_boolean(v);
+    json_object_put(root);
 }
 
 static void learn_regions(struct run *r)

@@ -45,7 +45,8 @@ static void dma_maps(struct run *r, const struct check *c)
     struct vfio_user_dma_map m = a_map(BASE + (uint64_t)most * 2 * PAGE, PAGE);
     enum outcome outcome = try(r, ASK(VFIO_USER_DMA_MAP, m));
     if (outcome == CLOSED)
-        fail(r, "one region more than max_dma_maps: expected a reply, got the end of the connection");
+        fail(r,
+             "one region more than max_dma_maps: expected a reply, got the end of the connection");
     if (outcome == SERVED) {
         note(r, "one region more than max_dma_maps is served");
         unmap(r, m.address, PAGE);
@@ -60,8 +61,8 @@ static void one_fd(struct run *r, const struct check *c)
 {
     uint32_t i = some_irq(r);
     int fd = an_eventfd(r);
-    struct vfio_irq_set set = { sizeof set, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, i,
-                                0, 1 };
+    struct vfio_irq_set set = { sizeof set, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+                                i, 0, 1 };
     struct ask ask = { VFIO_USER_DEVICE_SET_IRQS, &set, sizeof set, &fd, 1, 0 };
     (void)c;
     served(r, &ask, 0);
@@ -80,7 +81,8 @@ static void all_fds(struct run *r, const struct check *c)
         for (uint32_t k = 0; k < n; k++)
             fds[k] = fd;
         struct vfio_irq_set set = { sizeof set,
-                                    VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, i, 0, n };
+                                    VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, i, 0,
+                                    n };
         struct ask ask = { VFIO_USER_DEVICE_SET_IRQS, &set, sizeof set, fds, n, 0 };
         served(r, &ask, 0);
         return;
@@ -103,7 +105,8 @@ static void all_data(struct run *r, const struct check *c)
         struct vfio_user_region_access a = { 0, i, n };
         served(r, ASK(VFIO_USER_REGION_READ, a), sizeof a);
         if (r->client.size != sizeof a + n)
-            fail(r, "expected max_data_xfer_size = %u bytes, got %zu", n, r->client.size - sizeof a);
+            fail(r, "expected max_data_xfer_size = %u bytes, got %zu", n,
+                 r->client.size - sizeof a);
         return;
     }
     skip(r, "no region is memory of max_data_xfer_size = %u bytes", n);
@@ -113,9 +116,9 @@ static const struct check checks[] = {
     { "limit.dma-maps", "as many regions as max_dma_maps says", V ": max_dma_maps", dma_maps,
       NEED_MESSAGES, 0, 0 },
     { "limit.fd", "one descriptor in a message", V ": max_msg_fds", one_fd, 0, 0, 0 },
-    { "limit.fds", "as many descriptors in a message as max_msg_fds says", V ": max_msg_fds", all_fds, 0, 0,
-      0 },
-    { "limit.data", "as much data in a message as max_data_xfer_size says", V ": max_data_xfer_size",
-      all_data, 0, 0, 0 },
+    { "limit.fds", "as many descriptors in a message as max_msg_fds says", V ": max_msg_fds",
+      all_fds, 0, 0, 0 },
+    { "limit.data", "as much data in a message as max_data_xfer_size says",
+      V ": max_data_xfer_size", all_data, 0, 0, 0 },
 };
 GROUP(check_limits, checks);

@@ -42,20 +42,23 @@ static enum outcome report(struct run *r, uint64_t iova, uint64_t length, uint64
                            uint32_t argsz)
 {
     struct report q = { iova, length, page_size };
-    return ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, argsz, &q, sizeof q);
+    return ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, argsz, &q,
+                       sizeof q);
 }
 
 static void must_start(struct run *r)
 {
     struct start s = a_start();
     if (start(r, &s, ONE_RANGE) != SERVED)
-        fail(r, "DMA_LOGGING_START: expected success, got %s", strerror((int)r->client.header.error));
+        fail(r, "DMA_LOGGING_START: expected success, got %s",
+             strerror((int)r->client.header.error));
 }
 
 static void must_stop(struct run *r)
 {
     if (stop(r) != SERVED)
-        fail(r, "DMA_LOGGING_STOP: expected success, got %s", strerror((int)r->client.header.error));
+        fail(r, "DMA_LOGGING_STOP: expected success, got %s",
+             strerror((int)r->client.header.error));
 }
 
 static void start_stop(struct run *r, const struct check *c)
@@ -79,7 +82,8 @@ static void echo(struct run *r, const struct check *c)
         return;
     }
     if (r->client.size != 8 + ONE_RANGE)
-        fail(r, "expected the request's %d bytes in the reply, got %zu", 8 + ONE_RANGE, r->client.size);
+        fail(r, "expected the request's %d bytes in the reply, got %zu", 8 + ONE_RANGE,
+             r->client.size);
     memcpy(&got, r->client.body + 8, ONE_RANGE);
     uint64_t page = got.page_size;
     got.page_size = s.page_size;
@@ -156,7 +160,7 @@ static void start_cut(struct run *r, const struct check *c)
     }
 }
 
-/* ---- The report ---------------------------------------------------------------------------------- */
+/* ---- The report ------------------------------------------------------------------------------ */
 
 /* c->a pages of c->b bytes: the bitmap's size, and nothing set outside. */
 static void bitmap(struct run *r, const struct check *c)
@@ -167,8 +171,9 @@ static void bitmap(struct run *r, const struct check *c)
     map(r, BASE, 64 * PAGE, -1);
     must_start(r);
     if (report(r, BASE, c->a * c->b, c->b, FEATURE_WHOLE) != SERVED)
-        fail(r, "a report of %llu pages of %llu: expected success, got %s", (unsigned long long)c->a,
-             (unsigned long long)c->b, strerror((int)r->client.header.error));
+        fail(r, "a report of %llu pages of %llu: expected success, got %s",
+             (unsigned long long)c->a, (unsigned long long)c->b,
+             strerror((int)r->client.header.error));
     if (r->client.size != 8 + sizeof got + bytes)
         fail(r, "expected a bitmap of %llu bytes, got %zd", (unsigned long long)bytes,
              (ssize_t)r->client.size - 8 - (ssize_t)sizeof got);
@@ -234,51 +239,54 @@ static void disconnected(struct run *r, const struct check *c)
 static const struct check checks[] = {
     { "logging.start-stop", "a log can be started and stopped, again and again", START, start_stop,
       NEED_LOGGING, 0, 0 },
-    { "logging.echo", "the reply to START is its request", START ": page_size, num_ranges, reserved, ranges",
-      echo, NEED_LOGGING, PAGE, 0 },
+    { "logging.echo", "the reply to START is its request",
+      START ": page_size, num_ranges, reserved, ranges", echo, NEED_LOGGING, PAGE, 0 },
     { "logging.page-2m", "with large pages", START ": page_size", echo, NEED_LOGGING, 2 << 20, 0 },
     { "logging.page-1", "with pages of one byte", START ": page_size", echo, NEED_LOGGING, 1, 0 },
-    { "logging.all", "no ranges are all memory", START ": num_ranges", all_memory, NEED_LOGGING, 0, 0 },
-    { "logging.two-ranges", "two ranges", START ": num_ranges, iova, length", two_ranges, NEED_LOGGING, 0,
+    { "logging.all", "no ranges are all memory", START ": num_ranges", all_memory, NEED_LOGGING, 0,
       0 },
+    { "logging.two-ranges", "two ranges", START ": num_ranges, iova, length", two_ranges,
+      NEED_LOGGING, 0, 0 },
     { "logging.twice", "a second START gets an answer", START, twice, NEED_LOGGING, 0, 0 },
     { "logging.ranges-2", "two ranges, of which one is there, are refused", START ": num_ranges",
       ranges_missing, NEED_LOGGING, 2, 0 },
-    { "logging.ranges-max", "2^32 - 1 ranges, of which one is there, are refused", START ": num_ranges",
-      ranges_missing, NEED_LOGGING, UINT32_MAX, 0 },
-    { "logging.range-wrap", "a range that wraps round gets an answer", START ": iova, length", bad_range,
-      NEED_LOGGING, UINT64_MAX - PAGE + 1, 2 * PAGE },
+    { "logging.ranges-max", "2^32 - 1 ranges, of which one is there, are refused",
+      START ": num_ranges", ranges_missing, NEED_LOGGING, UINT32_MAX, 0 },
+    { "logging.range-wrap", "a range that wraps round gets an answer", START ": iova, length",
+      bad_range, NEED_LOGGING, UINT64_MAX - PAGE + 1, 2 * PAGE },
     { "logging.range-empty", "a range of no bytes gets an answer", START ": length", bad_range,
       NEED_LOGGING, BASE, 0 },
-    { "logging.start-cut", "START without its data is refused", START, start_cut, NEED_LOGGING, 0, 0 },
-    { "logging.start-cut-15", "START with a byte missing is refused", START, start_cut, NEED_LOGGING, 15,
+    { "logging.start-cut", "START without its data is refused", START, start_cut, NEED_LOGGING, 0,
       0 },
-    { "logging.bitmap-64", "64 pages are 8 bytes", REPORT ": iova, length, page_size", bitmap, NEED_LOGGING,
-      64, PAGE },
+    { "logging.start-cut-15", "START with a byte missing is refused", START, start_cut,
+      NEED_LOGGING, 15, 0 },
+    { "logging.bitmap-64", "64 pages are 8 bytes", REPORT ": iova, length, page_size", bitmap,
+      NEED_LOGGING, 64, PAGE },
     { "logging.bitmap-1", "1 page is 8 bytes", REPORT ": length", bitmap, NEED_LOGGING, 1, PAGE },
     { "logging.bitmap-33", "33 pages are 8 bytes, and the rest is 0", REPORT ": length", bitmap,
       NEED_LOGGING, 33, PAGE },
     { "logging.bitmap-large", "pages of 64 KiB", REPORT ": page_size", bitmap, NEED_LOGGING, 4,
       16 * PAGE },
-    { "logging.bitmap-small", "pages of 1 KiB", REPORT ": page_size", bitmap, NEED_LOGGING, 256, 1024 },
+    { "logging.bitmap-small", "pages of 1 KiB", REPORT ": page_size", bitmap, NEED_LOGGING, 256,
+      1024 },
     { "logging.report-argsz", "a report without room gets an answer", "Message sizes", report_argsz,
       NEED_LOGGING, 0, 0 },
-    { "logging.report-never", "a report of a log that was not started is refused", REPORT, report_without,
+    { "logging.report-never", "a report of a log that was not started is refused", REPORT,
+      report_without, NEED_LOGGING, 0, 0 },
+    { "logging.report-stopped", "a report of a log that was stopped is refused", REPORT,
+      report_without, NEED_LOGGING, 1, 0 },
+    { "logging.page-0", "pages of no bytes are refused", REPORT ": page_size", bad_page_size,
       NEED_LOGGING, 0, 0 },
-    { "logging.report-stopped", "a report of a log that was stopped is refused", REPORT, report_without,
-      NEED_LOGGING, 1, 0 },
-    { "logging.page-0", "pages of no bytes are refused", REPORT ": page_size", bad_page_size, NEED_LOGGING,
-      0, 0 },
     { "logging.page-3000", "pages of 3000 bytes are refused", REPORT ": page_size", bad_page_size,
       NEED_LOGGING, 3000, 0 },
-    { "logging.report-wrap", "a range that wraps round is no harm", REPORT ": iova, length", odd_range,
-      NEED_LOGGING, UINT64_MAX - PAGE + 1, 2 * PAGE },
-    { "logging.report-empty", "a range of no bytes is no harm", REPORT ": length", odd_range, NEED_LOGGING,
-      BASE, 0 },
-    { "logging.report-all", "a range of all memory is no harm", REPORT ": length", odd_range, NEED_LOGGING,
-      0, UINT64_MAX - PAGE + 1 },
-    { "logging.report-elsewhere", "a range that is not mapped is no harm", REPORT ": iova", odd_range,
-      NEED_LOGGING, BASE + (1 << 30), 64 * PAGE },
+    { "logging.report-wrap", "a range that wraps round is no harm", REPORT ": iova, length",
+      odd_range, NEED_LOGGING, UINT64_MAX - PAGE + 1, 2 * PAGE },
+    { "logging.report-empty", "a range of no bytes is no harm", REPORT ": length", odd_range,
+      NEED_LOGGING, BASE, 0 },
+    { "logging.report-all", "a range of all memory is no harm", REPORT ": length", odd_range,
+      NEED_LOGGING, 0, UINT64_MAX - PAGE + 1 },
+    { "logging.report-elsewhere", "a range that is not mapped is no harm", REPORT ": iova",
+      odd_range, NEED_LOGGING, BASE + (1 << 30), 64 * PAGE },
     { "logging.disconnected", "a client that goes with its log running", "Client Disconnection",
       disconnected, NEED_LOGGING | NEED_OWN, 0, 0 },
 };

@@ -13,6 +13,21 @@ static struct ask harmless_ask(struct run *r, const struct check *c, void *body)
     return (struct ask){ .command = (uint16_t)c->a, .body = body, .size = n };
 }
 
+/* Well formed, in every way. c->b: it has to be served, by every server. */
+static void good(struct run *r, const struct check *c)
+{
+    uint8_t body[HARMLESS_SPACE];
+    struct ask ask = harmless_ask(r, c, body);
+    enum outcome outcome = try(r, &ask);
+
+    if (outcome == CLOSED)
+        fail(r, "expected a reply, got the end of the connection");
+    if (outcome == REFUSED && c->b)
+        fail(r, "expected success, got %s", strerror((int)r->client.header.error));
+    if (outcome == SERVED && c->a == VFIO_USER_DMA_MAP)
+        unmap(r, BASE, PAGE);
+}
+
 static void empty(struct run *r, const struct check *c)
 {
     struct ask ask = { .command = (uint16_t)c->a };
@@ -21,8 +36,8 @@ static void empty(struct run *r, const struct check *c)
 }
 
 /*
- * The last byte is missing. To serve a structure that has not come whole is unusual; but the byte may
- * be of a field that nobody needs. Data that is missing is another matter.
+ * The last byte is missing. To serve a structure that has not come whole is unusual; but the byte
+ * may be of a field that nobody needs. Data that is missing is another matter.
  */
 static void cut(struct run *r, const struct check *c)
 {
@@ -99,32 +114,53 @@ static void descriptor_beside(struct run *r, const struct check *c)
     note(r, "the descriptor is kept until the connection ends");
 }
 
-#define WRONG(tag, command) \
-    { "message.empty-" tag, #command " without a payload is refused", #command ": Request", empty, 0, \
-      command, 0 }, \
-    { "message.cut-" tag, #command " with a byte missing", #command ": Request", cut, 0, command, 0 }, \
-    { "message.longer-" tag, #command " with bytes too many is answered", #command ": Request", longer, \
-      0, command, 0 }, \
-    { "message.no-reply-" tag, #command " with No_reply is not answered", "Header: Flags, No_reply", \
-      no_reply, 0, command, 0 }
-#define BESIDE(tag, command) \
-    { "message.fd-" tag, "a descriptor beside " #command ", which takes none, is not kept", #command, \
-      descriptor_beside, NEED_OWN, command, 0 }
+#define WRONG(tag, command, must)                                                              \
+    { "message.good-" tag,                                                                     \
+      #command " is answered",                                                                 \
+      "Commands: " #command "; " #command,                                                     \
+      good,                                                                                    \
+      0,                                                                                       \
+      command,                                                                                 \
+      must },                                                                                  \
+        { "message.empty-" tag,                                                                \
+          #command " without a payload is refused",                                            \
+          #command,                                                                            \
+          empty,                                                                               \
+          0,                                                                                   \
+          command,                                                                             \
+          0 },                                                                                 \
+        { "message.cut-" tag, #command " with a byte missing", #command, cut, 0, command, 0 }, \
+        { "message.longer-" tag,                                                               \
+          #command " with bytes too many is answered",                                         \
+          #command,                                                                            \
+          longer,                                                                              \
+          0,                                                                                   \
+          command,                                                                             \
+          0 },                                                                                 \
+    {                                                                                          \
+        "message.no-reply-" tag, #command " with No_reply is not answered",                    \
+            "Header: Flags, No_reply", no_reply, 0, command, 0                                 \
+    }
+#define BESIDE(tag, command)                                                                  \
+    {                                                                                         \
+        "message.fd-" tag, "a descriptor beside " #command ", which takes none, is not kept", \
+            #command, descriptor_beside, NEED_OWN, command, 0                                 \
+    }
 
 static const struct check checks[] = {
-    WRONG("dma-map", VFIO_USER_DMA_MAP),
-    WRONG("dma-unmap", VFIO_USER_DMA_UNMAP),
-    WRONG("info", VFIO_USER_DEVICE_GET_INFO),
-    WRONG("region-info", VFIO_USER_DEVICE_GET_REGION_INFO),
-    WRONG("io-fds", VFIO_USER_DEVICE_GET_REGION_IO_FDS),
-    WRONG("irq-info", VFIO_USER_DEVICE_GET_IRQ_INFO),
-    WRONG("set-irqs", VFIO_USER_DEVICE_SET_IRQS),
-    WRONG("read", VFIO_USER_REGION_READ),
-    WRONG("write", VFIO_USER_REGION_WRITE),
-    WRONG("write-multi", VFIO_USER_REGION_WRITE_MULTI),
-    WRONG("feature", VFIO_USER_DEVICE_FEATURE),
-    WRONG("mig-read", VFIO_USER_MIG_DATA_READ),
-    WRONG("mig-write", VFIO_USER_MIG_DATA_WRITE),
+    WRONG("dma-map", VFIO_USER_DMA_MAP, true),
+    WRONG("dma-unmap", VFIO_USER_DMA_UNMAP, false),
+    WRONG("info", VFIO_USER_DEVICE_GET_INFO, true),
+    WRONG("region-info", VFIO_USER_DEVICE_GET_REGION_INFO, true),
+    WRONG("io-fds", VFIO_USER_DEVICE_GET_REGION_IO_FDS, false),
+    WRONG("irq-info", VFIO_USER_DEVICE_GET_IRQ_INFO, true),
+    WRONG("set-irqs", VFIO_USER_DEVICE_SET_IRQS, false),
+    WRONG("read", VFIO_USER_REGION_READ, true),
+    WRONG("write", VFIO_USER_REGION_WRITE, true),
+    WRONG("write-multi", VFIO_USER_REGION_WRITE_MULTI, true),
+    WRONG("feature", VFIO_USER_DEVICE_FEATURE, false),
+    WRONG("mig-read", VFIO_USER_MIG_DATA_READ, false),
+    WRONG("mig-write", VFIO_USER_MIG_DATA_WRITE, false),
     { "message.no-reply-bad-read", "a read that fails, with No_reply, is not answered",
       "Header: Flags, No_reply", no_reply_to_error, 0, VFIO_USER_REGION_READ, 0 },
     { "message.no-reply-unknown", "an unknown command with No_reply is not answered",

@@ -32,8 +32,8 @@ enum outcome try_state(struct run *r, uint32_t state)
 uint32_t get_state(struct run *r)
 {
     struct state s;
-    if (ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, FEATURE_WHOLE, NULL, 0) ==
-            REFUSED &&
+    if (ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, FEATURE_WHOLE, NULL,
+                    0) == REFUSED &&
         ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, FEATURE_WHOLE, &s,
                     sizeof s) == REFUSED)
         fail(r, "GET of the device's state: expected success, got %s",
@@ -66,7 +66,7 @@ static void run_again(struct run *r)
         fail(r, "expected the device to run after a reset, got state %u", get_state(r));
 }
 
-/* ---- The stream ---------------------------------------------------------------------------------- */
+/* ---- The stream ------------------------------------------------------------------------------ */
 
 enum { STREAM_MOST = 64 << 20, PIECE_MOST = 1 << 20, LARGE = 4096, PIECES = 2000 };
 
@@ -242,7 +242,7 @@ static void damaged(struct run *r, const struct check *c)
         note(r, "a stream without its last byte is accepted");
 }
 
-/* ---- States -------------------------------------------------------------------------------------- */
+/* ---- States ---------------------------------------------------------------------------------- */
 
 /* From RUNNING through c->a to c->b, and back. */
 static void arc(struct run *r, const struct check *c)
@@ -266,7 +266,8 @@ static void no_arc(struct run *r, const struct check *c)
     uint32_t now = get_state(r);
     run_again(r);
     if (outcome == SERVED)
-        fail(r, "from state %u to %u: expected an error, got success", (unsigned)c->a, (unsigned)c->b);
+        fail(r, "from state %u to %u: expected an error, got success", (unsigned)c->a,
+             (unsigned)c->b);
     if (now != c->a && now != ERROR)
         fail(r, "expected state %u to stay (or ERROR), got %u", (unsigned)c->a, now);
 }
@@ -327,9 +328,17 @@ static void left_stopped(struct run *r, const struct check *c)
 }
 
 #define N (NEED_MIGRATION | NEED_DESTRUCTIVE)
-#define ARC(tag, from, to, cite) \
-    { "migration." tag, #from " -> " #to, cite, arc, N, from, to }
-#define NO_ARC(tag, from, to, title) { "migration.no-" tag, title, DIRECT, no_arc, N, from, to }
+#define ARC(tag, from, to, cite)                                                                   \
+    {                                                                                              \
+        "migration." tag, #from " -> " #to,                                                        \
+            cite "; " STATE ": VFIO_DEVICE_STATE_" #from ", VFIO_DEVICE_STATE_" #to, arc, N, from, \
+            to                                                                                     \
+    }
+#define NO_ARC(tag, from, to, name, title)                           \
+    {                                                                \
+        "migration.no-" tag, title, DIRECT name, no_arc, N, from, to \
+    }
+#define NAMED(name) "; " STATE ": VFIO_DEVICE_STATE_" name
 
 static const struct check checks[] = {
     ARC("running-stop", RUNNING, STOP, DIRECT),
@@ -348,48 +357,50 @@ static const struct check checks[] = {
     ARC("pre-resuming", PRE_COPY, RESUMING, COMPLEX),
     ARC("stop-stop", STOP, STOP, COMPLEX),
     ARC("running-running", RUNNING, RUNNING, COMPLEX),
-    NO_ARC("copy-pre", STOP_COPY, PRE_COPY, "STOP_COPY -> PRE_COPY is not allowed"),
-    NO_ARC("error", RUNNING, ERROR, "ERROR cannot be asked for"),
-    NO_ARC("p2p", RUNNING, 5, "RUNNING_P2P is not used"),
-    NO_ARC("pre-p2p", RUNNING, 7, "PRE_COPY_P2P is not used"),
-    NO_ARC("8", RUNNING, 8, "state 8 is refused"),
-    NO_ARC("9", RUNNING, 9, "state 9 is refused"),
-    NO_ARC("max", RUNNING, UINT32_MAX, "state 0xffffffff is refused"),
-    NO_ARC("stop-8", STOP, 8, "state 8 is refused by a device that is stopped"),
-    { "migration.no-pre-copy", "PRE_COPY that is not offered is refused", DIRECT, no_pre_copy, N, 0, 0 },
-    { "migration.set-echo", "the reply to SET is its request", STATE ": device_state, data_fd", set_echo, N,
-      0, 0 },
-    { "migration.reset-stop", "a reset makes a stopped device run", "Direct State Transitions", reset_runs,
-      N, STOP, 0 },
-    { "migration.reset-copy", "and one that is being saved", "Direct State Transitions", reset_runs, N,
-      STOP_COPY, 0 },
-    { "migration.reset-resuming", "and one that is being restored", "Direct State Transitions", reset_runs,
-      N, RESUMING, 0 },
-    { "migration.round-trip", "a device takes its own state", "VFIO_USER_MIG_DATA_WRITE: argsz, size, data",
-      round_trip, N, LARGE, 0 },
-    { "migration.round-trip-7", "in pieces of 7 bytes", "VFIO_USER_MIG_DATA_READ: argsz, size, data",
-      round_trip, N, 7, 0 },
+    NO_ARC("copy-pre", STOP_COPY, PRE_COPY, "", "STOP_COPY -> PRE_COPY is not allowed"),
+    NO_ARC("error", RUNNING, ERROR, NAMED("ERROR"), "ERROR cannot be asked for"),
+    NO_ARC("p2p", RUNNING, 5, NAMED("RUNNING_P2P"), "RUNNING_P2P is not used"),
+    NO_ARC("pre-p2p", RUNNING, 7, NAMED("PRE_COPY_P2P"), "PRE_COPY_P2P is not used"),
+    NO_ARC("8", RUNNING, 8, "", "state 8 is refused"),
+    NO_ARC("9", RUNNING, 9, "", "state 9 is refused"),
+    NO_ARC("max", RUNNING, UINT32_MAX, "", "state 0xffffffff is refused"),
+    NO_ARC("stop-8", STOP, 8, "", "state 8 is refused by a device that is stopped"),
+    { "migration.no-pre-copy", "PRE_COPY that is not offered is refused", DIRECT, no_pre_copy, N, 0,
+      0 },
+    { "migration.set-echo", "the reply to SET is its request", STATE ": device_state, data_fd",
+      set_echo, N, 0, 0 },
+    { "migration.reset-stop", "a reset makes a stopped device run", "Direct State Transitions",
+      reset_runs, N, STOP, 0 },
+    { "migration.reset-copy", "and one that is being saved", "Direct State Transitions", reset_runs,
+      N, STOP_COPY, 0 },
+    { "migration.reset-resuming", "and one that is being restored", "Direct State Transitions",
+      reset_runs, N, RESUMING, 0 },
+    { "migration.round-trip", "a device takes its own state",
+      "VFIO_USER_MIG_DATA_WRITE: argsz, size, data", round_trip, N, LARGE, 0 },
+    { "migration.round-trip-7", "in pieces of 7 bytes",
+      "VFIO_USER_MIG_DATA_READ: argsz, size, data", round_trip, N, 7, 0 },
     { "migration.round-trip-crumbs", "read at once, and written in crumbs",
       "VFIO_USER_MIG_DATA_WRITE: argsz, size, data", round_trip, N, LARGE, 1 },
-    { "migration.end", "the end of the stream stays one", "VFIO_USER_MIG_DATA_READ: size", nothing_more, N,
-      0, 0 },
-    { "migration.read-0", "a read of no bytes gets an answer", "VFIO_USER_MIG_DATA_READ: size", read_none,
-      N, 0, 0 },
+    { "migration.end", "the end of the stream stays one", "VFIO_USER_MIG_DATA_READ: size",
+      nothing_more, N, 0, 0 },
+    { "migration.read-0", "a read of no bytes gets an answer", "VFIO_USER_MIG_DATA_READ: size",
+      read_none, N, 0, 0 },
     { "migration.read-2g", "a read of 2 GiB gives no more than max_data_xfer_size",
       "VFIO_USER_MIG_DATA_READ: size", read_too_much, N | NEED_OWN, 0x80000000, 0 },
     { "migration.read-max", "nor does one of 4 GiB", "VFIO_USER_MIG_DATA_READ: size", read_too_much,
       N | NEED_OWN, UINT32_MAX, 0 },
-    { "migration.read-running", "a running device has no stream", "VFIO_USER_MIG_DATA_READ", wrong_state, N,
-      RUNNING, 0 },
-    { "migration.read-stop", "nor has a stopped one", "VFIO_USER_MIG_DATA_READ", wrong_state, N, STOP, 0 },
+    { "migration.read-running", "a running device has no stream", "VFIO_USER_MIG_DATA_READ",
+      wrong_state, N, RUNNING, 0 },
+    { "migration.read-stop", "nor has a stopped one", "VFIO_USER_MIG_DATA_READ", wrong_state, N,
+      STOP, 0 },
     { "migration.read-resuming", "nor has one that is being restored", "VFIO_USER_MIG_DATA_READ",
       wrong_state, N, RESUMING, 0 },
     { "migration.write-running", "a running device takes no stream", "VFIO_USER_MIG_DATA_WRITE",
       wrong_state, N, RUNNING, 1 },
-    { "migration.write-stop", "nor does a stopped one", "VFIO_USER_MIG_DATA_WRITE", wrong_state, N, STOP,
-      1 },
-    { "migration.write-copy", "nor does one that is being saved", "VFIO_USER_MIG_DATA_WRITE", wrong_state,
-      N, STOP_COPY, 1 },
+    { "migration.write-stop", "nor does a stopped one", "VFIO_USER_MIG_DATA_WRITE", wrong_state, N,
+      STOP, 1 },
+    { "migration.write-copy", "nor does one that is being saved", "VFIO_USER_MIG_DATA_WRITE",
+      wrong_state, N, STOP_COPY, 1 },
     { "migration.bad-zeroes", "a stream of zeroes is refused", DIRECT, bad_stream, N, 4096, 0 },
     { "migration.bad-ones", "a stream of ones is refused", DIRECT, bad_stream, N, 4096, 255 },
     { "migration.bad-short", "a stream of three bytes is refused", DIRECT, bad_stream, N, 3, 'x' },

@@ -24,8 +24,9 @@ static struct multi harmless_multi(uint64_t n)
 
 static struct ask ask_multi(const struct multi *m, size_t writes)
 {
-    return (struct ask){ VFIO_USER_REGION_WRITE_MULTI, m,
-                         sizeof m->wr_cnt + writes * sizeof m->write[0], NULL, 0, 0 };
+    return (struct ask){
+        VFIO_USER_REGION_WRITE_MULTI, m, sizeof m->wr_cnt + writes * sizeof m->write[0], NULL, 0, 0
+    };
 }
 
 static void done(struct run *r, const struct check *c)
@@ -58,8 +59,8 @@ static void count_mismatch(struct run *r, const struct check *c)
     if (outcome == CLOSED)
         fail(r, "expected an error reply, got the end of the connection");
     if (outcome == SERVED && c->a > c->b)
-        fail(r, "wr_cnt %llu with %u writes: expected an error, got success", (unsigned long long)c->a,
-             (unsigned)c->b);
+        fail(r, "wr_cnt %llu with %u writes: expected an error, got success",
+             (unsigned long long)c->a, (unsigned)c->b);
     if (outcome == SERVED)
         note(r, "wr_cnt %llu with %u writes is served", (unsigned long long)c->a, (unsigned)c->b);
     still_works(r, client(r));
@@ -124,27 +125,29 @@ static const struct check checks[] = {
     { "multi.one", "one write", M ": wr_cnt, wrs", done, N, 1, 0 },
     { "multi.eight", "eight writes", M ": wr_cnt, wrs", done, N, 8, 0 },
     { "multi.none", "no writes at all are answered", M ": wr_cnt", none, N, 0, 0 },
-    { "multi.fewer", "fewer writes than wr_cnt says are refused", M ": wr_cnt", count_mismatch, N, 2, 1 },
-    { "multi.no-writes", "no writes, where wr_cnt says one, are refused", M ": wr_cnt", count_mismatch, N,
-      1, 0 },
-    { "multi.more", "more writes than wr_cnt says are answered", M ": wr_cnt", count_mismatch, N, 1, 2 },
-    { "multi.count-2-60", "a wr_cnt whose size wraps round is refused", M ": wr_cnt", count_mismatch, N,
-      UINT64_C(1) << 61, 0 },
-    { "multi.count-wrap", "and one that wraps round to what is there", M ": wr_cnt", count_mismatch, N,
-      (UINT64_C(1) << 61) + 1, 1 },
+    { "multi.fewer", "fewer writes than wr_cnt says are refused", M ": wr_cnt", count_mismatch, N,
+      2, 1 },
+    { "multi.no-writes", "no writes, where wr_cnt says one, are refused", M ": wr_cnt",
+      count_mismatch, N, 1, 0 },
+    { "multi.more", "more writes than wr_cnt says are answered", M ": wr_cnt", count_mismatch, N, 1,
+      2 },
+    { "multi.count-2-60", "a wr_cnt whose size wraps round is refused", M ": wr_cnt",
+      count_mismatch, N, UINT64_C(1) << 61, 0 },
+    { "multi.count-wrap", "and one that wraps round to what is there", M ": wr_cnt", count_mismatch,
+      N, (UINT64_C(1) << 61) + 1, 1 },
     { "multi.count-max", "and the largest", M ": wr_cnt", count_mismatch, N, UINT64_MAX, 1 },
-    { "multi.wide-9", "a write of 9 bytes is refused", "Single Device Write Format: count", too_wide, N, 9,
-      0 },
-    { "multi.wide-max", "a write of 4 GiB is refused", "Single Device Write Format: count", too_wide, N,
-      UINT32_MAX, 0 },
+    { "multi.wide-9", "a write of 9 bytes is refused", "Single Device Write Format: count",
+      too_wide, N, 9, 0 },
+    { "multi.wide-max", "a write of 4 GiB is refused", "Single Device Write Format: count",
+      too_wide, N, UINT32_MAX, 0 },
     { "multi.outside", "a write behind the end of a region is not done",
       "Single Device Write Format: offset, data", outside, N, 1 << 20, 0 },
-    { "multi.wrap", "a write that wraps round is not done", "Single Device Write Format: offset", outside,
-      N, UINT64_MAX, 0 },
+    { "multi.wrap", "a write that wraps round is not done", "Single Device Write Format: offset",
+      outside, N, UINT64_MAX, 0 },
     { "multi.region", "a write to a region that is not there is refused",
       "Single Device Write Format: region", no_such_region, N, 0, 0 },
-    { "multi.region-max", "a write to region 0xffffffff is refused", "Single Device Write Format: region",
-      no_such_region, N, UINT32_MAX, 0 },
+    { "multi.region-max", "a write to region 0xffffffff is refused",
+      "Single Device Write Format: region", no_such_region, N, UINT32_MAX, 0 },
     { "multi.order", "writes are done in their order", M, order, N | NEED_DESTRUCTIVE, 0, 0 },
 };
 GROUP(check_multi, checks);

@@ -10,7 +10,8 @@
 #include <outboard/vfio_user.h>
 #include <stdint.h>
 
-/* The longest message that is understood: data of the default max_data_xfer_size, and room for more. */
+/* The longest message that is understood: data of the default max_data_xfer_size, and room for
+ * more. */
 #define PEER_LONGEST (VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE + 65536u)
 
 /* As many descriptors as Linux lets go with one message. */
@@ -21,7 +22,8 @@ struct peer {
     unsigned timeout_ms;
     uint16_t last_id;
 
-    /* The message that came last. Its descriptors are the peer's, until the next one or the close. */
+    /* The message that came last. Its descriptors are the peer's, until the next one or the
+     * close. */
     struct vfio_user_header header;
     uint8_t *body; /* PEER_LONGEST bytes, allocated with the first message */
     size_t size;   /* bytes of the body */
@@ -45,7 +47,8 @@ int peer_send_message(struct peer *p, uint16_t command, uint32_t flags, const vo
  * cannot be: header says what it was). */
 int peer_receive(struct peer *p);
 
-/* Nothing comes within so many milliseconds? -ETIMEDOUT; 0: something is there (perhaps the end). */
+/* Nothing comes within so many milliseconds? -ETIMEDOUT; 0: something is there (perhaps the
+ * end). */
 int peer_wait(struct peer *p, unsigned ms);
 
 uint64_t peer_now_ms(void);

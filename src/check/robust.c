@@ -1,6 +1,7 @@
 /*
- * robust.c - group "robust": garbage. Nothing is expected of the server but that it is there afterwards,
- * for the next client, and that it does not leave this one waiting where a reply is due.
+ * robust.c - group "robust": garbage. Nothing is expected of the server but that it is there
+ * afterwards, for the next client, and that it does not leave this one waiting where a reply is
+ * due.
  *
  * The garbage is the same in every run. Writes to the device, resets and states are left out of it
  * unless --destructive is given.
@@ -47,9 +48,15 @@ static void noise(struct run *r, const struct check *c)
 /* Fields of a message that are interesting now and then. */
 static void spice(uint8_t *body, size_t n, uint64_t *state)
 {
-    static const uint64_t values[] = { 0, 1, 8, 16, 20, 24, 32, 64, 4096, 0x10000, 0x7fffffff,
-                                       0x80000000, UINT32_MAX, UINT64_C(1) << 32, INT64_MAX,
-                                       UINT64_C(1) << 63, UINT64_MAX, UINT64_MAX - 4095 };
+    static const uint64_t values[] = { 0,          1,
+                                       8,          16,
+                                       20,         24,
+                                       32,         64,
+                                       4096,       0x10000,
+                                       0x7fffffff, 0x80000000,
+                                       UINT32_MAX, UINT64_C(1) << 32,
+                                       INT64_MAX,  UINT64_C(1) << 63,
+                                       UINT64_MAX, UINT64_MAX - 4095 };
     for (int i = 0; i < 4 && n >= 8; i++) {
         uint64_t v = values[next_random(state) % LENGTH(values)];
         size_t width = next_random(state) % 2 ? 4 : 8;
@@ -147,10 +154,16 @@ static void never_reads(struct run *r, const struct check *c)
     peer_close(p);
 }
 
-#define NOISE(tag, n, seed) \
-    { "robust.noise-" tag, "noise is no harm", S, noise, NEED_OWN, n, seed }
-#define WRONG(tag, command) \
-    { "robust.wrong-" tag, "200 wrong " #command, #command, wrong_bodies, NEED_OWN, command, 0 }
+#define NOISE(tag, n, seed)                                                  \
+    {                                                                        \
+        "robust.noise-" tag, "noise is no harm", S, noise, NEED_OWN, n, seed \
+    }
+#define WRONG_OF(tag, command, cite)                                                         \
+    {                                                                                        \
+        "robust.wrong-" tag, "200 wrong " #command, cite, wrong_bodies, NEED_OWN, command, 0 \
+    }
+
+#define WRONG(tag, command) WRONG_OF(tag, command, #command)
 
 static const struct check checks[] = {
     NOISE("1", 1, 1),
@@ -177,18 +190,19 @@ static const struct check checks[] = {
     WRONG("read", VFIO_USER_REGION_READ),
     WRONG("feature", VFIO_USER_DEVICE_FEATURE),
     WRONG("mig-read", VFIO_USER_MIG_DATA_READ),
-    WRONG("unknown", 4711),
+    WRONG_OF("unknown", 4711, "Commands"),
     { "robust.half-fd", "a descriptor with half a message", S, half_with_fds, NEED_OWN, 1, 0 },
-    { "robust.half-fds", "253 descriptors with half a message", S, half_with_fds, NEED_OWN, PEER_MOST_FDS,
-      0 },
-    { "robust.flood-fds", "12,650 descriptors beside messages that take none", S, flood_of_fds, NEED_OWN, 0,
-      0 },
-    { "robust.replies-read", "replies to reads that the server never sent", "VFIO_USER_DMA_READ: Reply",
+    { "robust.half-fds", "253 descriptors with half a message", S, half_with_fds, NEED_OWN,
+      PEER_MOST_FDS, 0 },
+    { "robust.flood-fds", "12,650 descriptors beside messages that take none", S, flood_of_fds,
+      NEED_OWN, 0, 0 },
+    { "robust.replies-read", "replies to reads that the server never sent", "VFIO_USER_DMA_READ",
       unasked_replies, NEED_OWN, VFIO_USER_DMA_READ, 0 },
-    { "robust.replies-write", "replies to writes that the server never sent", "VFIO_USER_DMA_WRITE: Reply",
+    { "robust.replies-write", "replies to writes that the server never sent", "VFIO_USER_DMA_WRITE",
       unasked_replies, NEED_OWN, VFIO_USER_DMA_WRITE, 0 },
-    { "robust.replies-info", "replies to commands that no server sends", S, unasked_replies, NEED_OWN,
-      VFIO_USER_DEVICE_GET_INFO, 0 },
-    { "robust.never-reads", "a client that asks, and never reads", S, never_reads, NEED_OWN, 20000, 0 },
+    { "robust.replies-info", "replies to commands that no server sends", S, unasked_replies,
+      NEED_OWN, VFIO_USER_DEVICE_GET_INFO, 0 },
+    { "robust.never-reads", "a client that asks, and never reads", S, never_reads, NEED_OWN, 20000,
+      0 },
 };
 GROUP(check_robust, checks);

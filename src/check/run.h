@@ -45,33 +45,31 @@ struct group {
 
 extern const struct group check_header, check_messages, check_device, check_regions, check_access,
     check_config, check_config_write, check_multi, check_io_fds, check_irqs, check_set_irqs,
-    check_dma, check_dma_fds, check_feature, check_logging, check_migration, check_reset,
-    check_version, check_limits, check_framing, check_session, check_robust;
+    check_set_irqs_bad, check_dma, check_dma_fds, check_feature, check_logging, check_migration,
+    check_reset, check_version, check_limits, check_framing, check_session, check_robust;
 
-/* ---- What is known about the server before the checks begin ------------------------------------- */
+/* ---- What is known about the server before the checks begin ---------------------------------- */
 
 enum { FACTS_REGIONS = 64, FACTS_IRQS = 16 }; /* of more than that, the first ones are checked */
 
 struct facts {
-    char version[4096];              /* the data of the VERSION reply; "" without any */
-    uint32_t max_msg_fds;            /* what holds for what we send: from the reply, or the default */
-    uint32_t max_data;               /* max_data_xfer_size */
+    uint32_t max_msg_fds; /* what holds for what we send: from the reply, or the default */
+    uint32_t max_data;    /* max_data_xfer_size */
     uint32_t max_dma_maps;
-    bool names_max_dma_maps;         /* it is in the reply */
+    bool names_max_dma_maps; /* it is in the reply */
     bool write_multiple;
     struct vfio_user_device_info device;
-    uint32_t regions;                /* of device.num_regions, those below */
+    uint32_t regions;                              /* of device.num_regions, those below */
     struct vfio_region_info region[FACTS_REGIONS]; /* size 0 where it was refused */
     uint32_t irqs;
     struct vfio_irq_info irq[FACTS_IRQS]; /* count 0 where it was refused */
-    uint64_t migration;              /* VFIO_MIGRATION_*, 0: it cannot */
+    uint64_t migration;                   /* VFIO_MIGRATION_*, 0: it cannot */
     bool logging;
 };
 
 /* Memory that a check has offered, so that the server's own requests can be answered. */
 struct offer {
     uint64_t address, size;
-    uint8_t *memory; /* NULL: none behind it, reads give zeroes */
 };
 enum { MOST_OFFERS = 16, MOST_PEERS = 72, MOST_FDS = 600, MOST_BLOCKS = 128 };
 
@@ -81,20 +79,19 @@ struct run {
     jmp_buf over;
     enum verdict verdict;
     char detail[512];
-    struct peer client;             /* negotiated, for the checks of a session */
-    struct peer peers[MOST_PEERS];  /* others that a check has opened */
+    struct peer client;            /* negotiated, for the checks of a session */
+    struct peer peers[MOST_PEERS]; /* others that a check has opened */
     unsigned peer_count;
-    int fds[MOST_FDS];              /* that a check has opened */
+    int fds[MOST_FDS]; /* that a check has opened */
     unsigned fd_count;
-    void *blocks[MOST_BLOCKS];      /* and memory */
+    void *blocks[MOST_BLOCKS]; /* and memory */
     unsigned block_count;
     struct offer offers[MOST_OFFERS];
     unsigned offer_count;
-    unsigned dma_reads, dma_writes; /* that the server has asked for in this check */
-    bool dead;                      /* nobody serves us any more: the rest is not run */
+    bool dead; /* nobody serves us any more: the rest is not run */
 };
 
-/* ---- The end of a check -------------------------------------------------------------------------- */
+/* ---- The end of a check ---------------------------------------------------------------------- */
 
 /* "expected ..., got ...": one line. */
 _Noreturn void fail(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -102,7 +99,7 @@ _Noreturn void skip(struct run *r, const char *format, ...) __attribute__((forma
 /* Goes on: it is allowed, but somebody should know. The first note counts. */
 void note(struct run *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- Questions and answers ----------------------------------------------------------------------- */
+/* ---- Questions and answers ------------------------------------------------------------------- */
 
 /* A command and what goes with it. */
 struct ask {
@@ -113,7 +110,8 @@ struct ask {
     unsigned nfds;
     uint32_t flags; /* of the header: VFIO_USER_FLAG_NO_REPLY */
 };
-#define ASK(command, structure) (&(struct ask){ command, &(structure), sizeof(structure), NULL, 0, 0 })
+#define ASK(command, structure) \
+    (&(struct ask){ command, &(structure), sizeof(structure), NULL, 0, 0 })
 
 enum outcome {
     SERVED,
@@ -124,13 +122,13 @@ enum outcome {
 /* The negotiated connection of this check. */
 struct peer *client(struct run *r);
 
-/* A connection without VERSION yet; the negotiated one is closed for it, as a server has one client.
- * another() leaves it open. */
+/* A connection without VERSION yet; the negotiated one is closed for it, as a server has one
+ * client. another() leaves it open. */
 struct peer *stranger(struct run *r);
 struct peer *another(struct run *r);
 
-/* Sends, and returns the outcome; silence, and a reply that is none, fail the check. On the client(),
- * or on another connection. */
+/* Sends, and returns the outcome; silence, and a reply that is none, fail the check. On the
+ * client(), or on another connection. */
 enum outcome try(struct run *r, const struct ask *ask);
 enum outcome try_on(struct run *r, struct peer *p, const struct ask *ask);
 
@@ -143,25 +141,29 @@ void not_served(struct run *r, const struct ask *ask);
 
 /* Sends without waiting. */
 uint16_t post(struct run *r, const struct ask *ask);
-/* Receives the reply that is next, whatever it answers; commands of the server are answered before. */
+/* Receives the reply that is next, whatever it answers; commands of the server are answered
+ * before. */
 enum outcome next_reply(struct run *r, struct peer *p);
 /* ...which has to answer this command. */
 enum outcome reply_to(struct run *r, struct peer *p, uint16_t id, uint16_t command);
 /* Raw bytes. The server may have gone: then false. */
-bool send_raw(struct run *r, struct peer *p, const void *bytes, size_t n, const int *fds, unsigned nfds);
+bool send_raw(struct run *r, struct peer *p, const void *bytes, size_t n, const int *fds,
+              unsigned nfds);
 /* The connection still works: asks something harmless. */
 void still_works(struct run *r, struct peer *p);
-/* What became of a connection on which something bad was sent: REFUSED (an error reply came), CLOSED,
- * or SERVED (a reply without an error). *silent is set (and REFUSED returned) when nothing came. */
+/* What became of a connection on which something bad was sent: REFUSED (an error reply came),
+ * CLOSED, or SERVED (a reply without an error). *silent is set (and REFUSED returned) when
+ * nothing came. */
 enum outcome consequence(struct run *r, struct peer *p, bool *silent);
 
 /* VERSION with this JSON (NUL is added) or without data (NULL). */
 enum outcome negotiate(struct run *r, struct peer *p, uint16_t minor, const char *json);
 
-/* ---- Things that go with messages ---------------------------------------------------------------- */
+/* ---- Things that go with messages ------------------------------------------------------------ */
 
 /* All are closed, or freed, when the check ends. */
 void *zeroes(struct run *r, size_t n); /* memory */
+int keep(struct run *r, int fd);       /* this one */
 int an_eventfd(struct run *r);
 int a_memory_file(struct run *r, uint64_t size);
 void a_pipe(struct run *r, int fds[2]);

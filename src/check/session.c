@@ -81,8 +81,8 @@ static void irqs_gone(struct run *r, const struct check *c)
 {
     uint32_t i = some_irq(r);
     int fd = an_eventfd(r);
-    struct vfio_irq_set set = { sizeof set, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER, i,
-                                0, 1 };
+    struct vfio_irq_set set = { sizeof set, VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+                                i, 0, 1 };
     struct ask ask = { VFIO_USER_DEVICE_SET_IRQS, &set, sizeof set, &fd, 1, 0 };
     (void)c;
 
@@ -119,17 +119,18 @@ static void reconnects(struct run *r, const struct check *c)
 static const struct check checks[] = {
     { "session.second", "a second client gets an answer, and the first notices nothing", "Socket",
       second_client, NEED_OWN, 0, 0 },
-    { "session.many", "thirty silent connections beside a client are no harm", "Security Considerations",
-      many_clients, NEED_OWN, 30, 0 },
-    { "session.many-begun", "and thirty that have begun to speak", "Security Considerations", many_clients,
-      NEED_OWN, 30, 1 },
-    { "session.strangers", "sixty silent connections, that go, are no harm", "Security Considerations",
-      silent_strangers, NEED_OWN, 60, 0 },
-    { "session.come-and-go", "500 clients that come and go are no harm", D, come_and_go, NEED_OWN, 500, 0 },
-    { "session.come-and-say", "500 clients that go when they have asked", D, come_and_go, NEED_OWN, 500,
-      1 },
-    { "session.reconnect", "a client that comes back is served, again and again", D, reconnects, NEED_OWN,
-      50, 0 },
+    { "session.many", "thirty silent connections beside a client are no harm",
+      "Security Considerations", many_clients, NEED_OWN, 30, 0 },
+    { "session.many-begun", "and thirty that have begun to speak", "Security Considerations",
+      many_clients, NEED_OWN, 30, 1 },
+    { "session.strangers", "sixty silent connections, that go, are no harm",
+      "Security Considerations", silent_strangers, NEED_OWN, 60, 0 },
+    { "session.come-and-go", "500 clients that come and go are no harm", D, come_and_go, NEED_OWN,
+      500, 0 },
+    { "session.come-and-say", "500 clients that go when they have asked", D, come_and_go, NEED_OWN,
+      500, 1 },
+    { "session.reconnect", "a client that comes back is served, again and again", D, reconnects,
+      NEED_OWN, 50, 0 },
     { "session.irqs-gone", "eventfds go with their client", D, irqs_gone, NEED_OWN, 0, 0 },
     { "session.state-stays", "the device stays as it is when its client goes", D, state_stays,
       NEED_OWN | NEED_PCI | NEED_DESTRUCTIVE, 0, 0 },

@@ -1,36 +1,13 @@
 /*
- * set_irqs.c - group "set-irqs": VFIO_USER_DEVICE_SET_IRQS, good and bad.
+ * set_irqs.c - group "set-irqs", first half: interrupts that are assigned, triggered and masked.
  *
  * "Not all interrupt types support every combination of data and action flags": what is allowed may
  * therefore still be refused, and is skipped then. What is accepted has to have its effect.
  */
-#include "check/run.h"
+#include "check/ask_irqs.h"
 
-#include <fcntl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#define S "VFIO_USER_DEVICE_SET_IRQS"
-#define NONE VFIO_IRQ_SET_DATA_NONE
-#define BOOL VFIO_IRQ_SET_DATA_BOOL
-#define EVENTFD VFIO_IRQ_SET_DATA_EVENTFD
-#define MASK VFIO_IRQ_SET_ACTION_MASK
-#define UNMASK VFIO_IRQ_SET_ACTION_UNMASK
-#define TRIGGER VFIO_IRQ_SET_ACTION_TRIGGER
-
-/* What goes with a request: data or descriptors. */
-struct with {
-    const void *data;
-    size_t size;
-    const int *fds;
-    unsigned nfds;
-};
-#define NOTHING ((struct with){ NULL, 0, NULL, 0 })
-
-enum { LONGEST = 4096 };
-
-static enum outcome try_set(struct run *r, uint32_t flags, uint32_t index, uint32_t start,
-                            uint32_t count, struct with with)
+enum outcome try_set(struct run *r, uint32_t flags, uint32_t index, uint32_t start, uint32_t count,
+                     struct with with)
 {
     uint8_t body[sizeof(struct vfio_irq_set) + LONGEST];
     struct vfio_irq_set set = { (uint32_t)(sizeof set + with.size), flags, index, start, count };
@@ -38,14 +15,16 @@ static enum outcome try_set(struct run *r, uint32_t flags, uint32_t index, uint3
     memcpy(body, &set, sizeof set);
     if (with.size)
         memcpy(body + sizeof set, with.data, with.size);
-    struct ask ask = { VFIO_USER_DEVICE_SET_IRQS, body, sizeof set + with.size, with.fds, with.nfds, 0 };
+    struct ask ask = {
+        VFIO_USER_DEVICE_SET_IRQS, body, sizeof set + with.size, with.fds, with.nfds, 0
+    };
     enum outcome outcome = try(r, &ask);
     if (outcome == SERVED && r->client.size)
         fail(r, "expected no payload in the reply, got %zu bytes", r->client.size);
     return outcome;
 }
 
-static void has_served(struct run *r, enum outcome outcome, uint32_t index, const char *what)
+void has_served(struct run *r, enum outcome outcome, uint32_t index, const char *what)
 {
     if (outcome == CLOSED)
         fail(r, "type %u, %s: expected a reply, got the end of the connection", index, what);
@@ -54,7 +33,7 @@ static void has_served(struct run *r, enum outcome outcome, uint32_t index, cons
              strerror((int)r->client.header.error));
 }
 
-static void has_refused(struct run *r, enum outcome outcome)
+void has_refused(struct run *r, enum outcome outcome)
 {
     if (outcome == CLOSED)
         fail(r, "expected an error reply, got the end of the connection");
@@ -65,32 +44,38 @@ static void has_refused(struct run *r, enum outcome outcome)
              strerror(EINVAL));
 }
 
-static void assign(struct run *r, uint32_t index, uint32_t start, int fd)
+void assign_eventfd(struct run *r, uint32_t index, uint32_t start, int fd)
 {
     has_served(r, try_set(r, EVENTFD | TRIGGER, index, start, 1, (struct with){ NULL, 0, &fd, 1 }),
                index, "an eventfd");
 }
 
-/* The next type from *i on that has interrupts with eventfds. */
-static bool each(struct run *r, uint32_t *i)
+bool next_irq(struct run *r, uint32_t *i)
 {
     for (; *i < r->facts.irqs; ++*i)
         if (r->facts.irq[*i].count && (r->facts.irq[*i].flags & VFIO_IRQ_INFO_EVENTFD))
             return true;
     return false;
 }
-#define EACH(i) \
-    some_irq(r); \
-    for (uint32_t i = 0; each(r, &i); i++)
 
-/* ---- Eventfds ------------------------------------------------------------------------------------ */
+bool trigger_irq(struct run *r, uint32_t index, bool with_bool, uint8_t value)
+{
+    struct with with = { &value, 1, NULL, 0 };
+    enum outcome outcome = with_bool ? try_set(r, BOOL | TRIGGER, index, 0, 1, with)
+                                     : try_set(r, NONE | TRIGGER, index, 0, 1, NOTHING);
+    if (outcome == CLOSED)
+        fail(r, "type %u: expected a reply, got the end of the connection", index);
+    return outcome == SERVED;
+}
+
+/* ---- Eventfds -------------------------------------------------------------------------------- */
 
 static void assign_each(struct run *r, const struct check *c)
 {
     (void)c;
     EACH(i)
     {
-        assign(r, i, 0, an_eventfd(r));
+        assign_eventfd(r, i, 0, an_eventfd(r));
         has_served(r, try_set(r, EVENTFD | TRIGGER, i, 0, 1, NOTHING), i, "no eventfd");
     }
 }
@@ -109,8 +94,8 @@ static void assign_all(struct run *r, const struct check *c)
             fds[k] = fd;
         for (uint32_t at = 0; at < count; at += most) {
             uint32_t n = count - at < most ? count - at : most;
-            has_served(r, try_set(r, EVENTFD | TRIGGER, i, at, n, (struct with){ NULL, 0, fds, n }), i,
-                       "eventfds for all");
+            has_served(r, try_set(r, EVENTFD | TRIGGER, i, at, n, (struct with){ NULL, 0, fds, n }),
+                       i, "eventfds for all");
         }
         has_served(r, try_set(r, NONE | TRIGGER, i, 0, 0, NOTHING), i, "to disable all");
     }
@@ -123,7 +108,7 @@ static void assign_last(struct run *r, const struct check *c)
     {
         if (r->facts.irq[i].flags & VFIO_IRQ_INFO_NORESIZE)
             continue;
-        assign(r, i, r->facts.irq[i].count - 1, an_eventfd(r));
+        assign_eventfd(r, i, r->facts.irq[i].count - 1, an_eventfd(r));
         has_served(r, try_set(r, NONE | TRIGGER, i, 0, 0, NOTHING), i, "to disable all");
     }
 }
@@ -133,7 +118,7 @@ static void disable_twice(struct run *r, const struct check *c)
     (void)c;
     EACH(i)
     {
-        assign(r, i, 0, an_eventfd(r));
+        assign_eventfd(r, i, 0, an_eventfd(r));
         has_served(r, try_set(r, NONE | TRIGGER, i, 0, 0, NOTHING), i, "to disable all");
         enum outcome outcome = try_set(r, NONE | TRIGGER, i, 0, 0, NOTHING);
         if (outcome == REFUSED)
@@ -141,20 +126,10 @@ static void disable_twice(struct run *r, const struct check *c)
     }
 }
 
-/* ---- Triggered by the client --------------------------------------------------------------------- */
+/* ---- Triggered by the client ----------------------------------------------------------------- */
 
-/* Triggers interrupt 0 of a type. Messages of MSI-X are masked in their table until a driver unmasks
- * them, and wait: so for those nothing can be concluded from silence. */
-static bool trigger(struct run *r, uint32_t index, bool with_bool, uint8_t value)
-{
-    struct with with = { &value, 1, NULL, 0 };
-    enum outcome outcome = with_bool ? try_set(r, BOOL | TRIGGER, index, 0, 1, with)
-                                     : try_set(r, NONE | TRIGGER, index, 0, 1, NOTHING);
-    if (outcome == CLOSED)
-        fail(r, "type %u: expected a reply, got the end of the connection", index);
-    return outcome == SERVED;
-}
-
+/* Messages of MSI-X are masked in their table until a driver unmasks them, and wait: so for those nothing
+ * can be concluded from silence. */
 static bool may_be_masked(struct run *r, uint32_t index)
 {
     return is_pci(r) && index == VFIO_PCI_MSIX_IRQ_INDEX;
@@ -166,8 +141,8 @@ static void triggers(struct run *r, const struct check *c)
     EACH(i)
     {
         int fd = an_eventfd(r);
-        assign(r, i, 0, fd);
-        if (!trigger(r, i, c->a, 1))
+        assign_eventfd(r, i, 0, fd);
+        if (!trigger_irq(r, i, c->a, 1))
             continue;
         any = true;
         uint64_t n = eventfd_count(fd);
@@ -184,8 +159,8 @@ static void triggers_not(struct run *r, const struct check *c)
     EACH(i)
     {
         int fd = an_eventfd(r);
-        assign(r, i, 0, fd);
-        trigger(r, i, true, 0);
+        assign_eventfd(r, i, 0, fd);
+        trigger_irq(r, i, true, 0);
         if (eventfd_count(fd))
             fail(r, "type %u: expected no signal for a false boolean, got one", i);
     }
@@ -204,9 +179,12 @@ static void triggers_only_one(struct run *r, const struct check *c)
         int fds[2] = { an_eventfd(r), an_eventfd(r) };
         uint32_t step = r->facts.max_msg_fds > 1 ? 2 : 1;
         for (uint32_t k = 0; k < 2; k += step)
-            has_served(r, try_set(r, EVENTFD | TRIGGER, i, k, step,
-                                  (struct with){ NULL, 0, &fds[k], step }), i, "two eventfds");
-        enum outcome outcome = try_set(r, BOOL | TRIGGER, i, 0, 2, (struct with){ second, 2, NULL, 0 });
+            has_served(
+                r,
+                try_set(r, EVENTFD | TRIGGER, i, k, step, (struct with){ NULL, 0, &fds[k], step }),
+                i, "two eventfds");
+        enum outcome outcome = try_set(r, BOOL | TRIGGER, i, 0, 2,
+                                       (struct with){ second, 2, NULL, 0 });
         if (outcome == CLOSED)
             fail(r, "type %u: expected a reply, got the end of the connection", i);
         if (eventfd_count(fds[0]))
@@ -224,21 +202,21 @@ static void silent_after(struct run *r, const struct check *c)
     EACH(i)
     {
         int old = an_eventfd(r);
-        assign(r, i, 0, old);
+        assign_eventfd(r, i, 0, old);
         if (c->a == 0)
             has_served(r, try_set(r, EVENTFD | TRIGGER, i, 0, 1, NOTHING), i, "no eventfd");
         else if (c->a == 1)
             has_served(r, try_set(r, NONE | TRIGGER, i, 0, 0, NOTHING), i, "to disable all");
         else
-            assign(r, i, 0, an_eventfd(r));
+            assign_eventfd(r, i, 0, an_eventfd(r));
         eventfd_count(old);
-        trigger(r, i, false, 0);
+        trigger_irq(r, i, false, 0);
         if (eventfd_count(old))
             fail(r, "type %u: expected no signal from an eventfd that was taken back, got one", i);
     }
 }
 
-/* ---- Masks --------------------------------------------------------------------------------------- */
+/* ---- Masks ----------------------------------------------------------------------------------- */
 
 static void mask(struct run *r, const struct check *c)
 {
@@ -250,7 +228,7 @@ static void mask(struct run *r, const struct check *c)
         if (!(r->facts.irq[i].flags & VFIO_IRQ_INFO_MASKABLE))
             continue;
         any = true;
-        assign(r, i, 0, an_eventfd(r));
+        assign_eventfd(r, i, 0, an_eventfd(r));
         has_served(r, try_set(r, (uint32_t)c->a | MASK, i, 0, 1, with), i, "to mask");
         has_served(r, try_set(r, (uint32_t)c->a | UNMASK, i, 0, 1, with), i, "to unmask");
     }
@@ -265,7 +243,7 @@ static void mask_event(struct run *r, const struct check *c)
     EACH(i)
     {
         int fd = an_eventfd(r);
-        assign(r, i, 0, an_eventfd(r));
+        assign_eventfd(r, i, 0, an_eventfd(r));
         enum outcome outcome = try_set(r, EVENTFD | (uint32_t)c->a, i, 0, 1,
                                        (struct with){ NULL, 0, &fd, 1 });
         if (outcome == CLOSED)
@@ -279,220 +257,19 @@ static void mask_event(struct run *r, const struct check *c)
         skip(r, "the device has none of these events");
 }
 
-/* ---- What cannot be ------------------------------------------------------------------------------ */
-
-/* "mutually exclusive for both sets", and one of each. No combination can harm: nothing is assigned. */
-static void bad_flags(struct run *r, const struct check *c)
-{
-    has_refused(r, try_set(r, (uint32_t)c->a, some_irq(r), 0, 1, NOTHING));
-}
-
-/* c->a + count of the type: start, c->b: count. */
-static void bad_range(struct run *r, const struct check *c)
-{
-    uint32_t i = some_irq(r);
-    uint32_t start = c->a == UINT32_MAX ? UINT32_MAX : r->facts.irq[i].count + (uint32_t)c->a;
-    int fd = an_eventfd(r);
-    has_refused(r, try_set(r, EVENTFD | TRIGGER, i, start, (uint32_t)c->b,
-                           (struct with){ NULL, 0, &fd, c->b == 1 }));
-    has_refused(r, try_set(r, NONE | TRIGGER, i, start, (uint32_t)c->b, NOTHING));
-}
-
-/* A few more than there are, from the first. */
-static void too_many(struct run *r, const struct check *c)
-{
-    uint32_t i = some_irq(r);
-    uint32_t count = c->a ? (uint32_t)c->a : r->facts.irq[i].count + 1;
-    has_refused(r, try_set(r, EVENTFD | TRIGGER, i, 0, count, NOTHING));
-    has_refused(r, try_set(r, NONE | TRIGGER, i, 0, count, NOTHING));
-}
-
-static void no_such_type(struct run *r, const struct check *c)
-{
-    uint32_t index = c->a ? (uint32_t)c->a : r->facts.device.num_irqs;
-    int fd = an_eventfd(r);
-    has_refused(r, try_set(r, EVENTFD | TRIGGER, index, 0, 1, (struct with){ NULL, 0, &fd, 1 }));
-    has_refused(r, try_set(r, NONE | TRIGGER, index, 0, 0, NOTHING));
-}
-
-static void empty_type(struct run *r, const struct check *c)
-{
-    (void)c;
-    for (uint32_t i = 0; i < r->facts.irqs; i++) {
-        if (r->facts.irq[i].count)
-            continue;
-        int fd = an_eventfd(r);
-        has_refused(r, try_set(r, EVENTFD | TRIGGER, i, 0, 1, (struct with){ NULL, 0, &fd, 1 }));
-        return;
-    }
-    skip(r, "no type is without interrupts");
-}
-
-/* Nothing says what these mean; but they get an answer. */
-static void count_zero(struct run *r, const struct check *c)
-{
-    if (try_set(r, (uint32_t)c->a, some_irq(r), (uint32_t)c->b, 0, NOTHING) == CLOSED)
-        fail(r, "expected a reply, got the end of the connection");
-}
-
-/* Booleans that are not as many as count says. */
-static void booleans(struct run *r, const struct check *c)
-{
-    static const uint8_t zeroes[LONGEST];
-    uint32_t i = some_irq(r), count = r->facts.irq[i].count;
-    size_t n = c->a ? count + c->b : count - c->b;
-    enum outcome outcome = try_set(r, BOOL | TRIGGER, i, 0, count,
-                                   (struct with){ zeroes, n, NULL, 0 });
-    if (outcome == CLOSED)
-        fail(r, "expected a reply, got the end of the connection");
-    if (outcome == SERVED && n < count)
-        fail(r, "%zu booleans for %u interrupts: expected an error, got success", n, count);
-    if (outcome == SERVED)
-        note(r, "%zu booleans for %u interrupts are served", n, count);
-}
-
-/* Descriptors that are not as many as count says. */
-static void descriptors(struct run *r, const struct check *c)
-{
-    uint32_t index = UINT32_MAX;
-    int fds[4];
-
-    for (uint32_t i = 0; each(r, &i) && index == UINT32_MAX; i++)
-        if (r->facts.irq[i].count >= c->b)
-            index = i;
-    if (index == UINT32_MAX || r->facts.max_msg_fds < c->a)
-        skip(r, "no type has %u interrupts, or the server takes less than %u descriptors",
-             (unsigned)c->b, (unsigned)c->a);
-    for (uint32_t k = 0; k < c->a; k++)
-        fds[k] = an_eventfd(r);
-    enum outcome outcome = try_set(r, EVENTFD | TRIGGER, index, 0, (uint32_t)c->b,
-                                   (struct with){ NULL, 0, fds, (unsigned)c->a });
-    if (outcome == CLOSED)
-        fail(r, "expected a reply, got the end of the connection");
-    if (outcome == SERVED)
-        note(r, "%u descriptors for %u interrupts are served", (unsigned)c->a, (unsigned)c->b);
-}
-
-/* Descriptors with a kind of data that has none. */
-static void descriptors_with(struct run *r, const struct check *c)
-{
-    static const uint8_t zero;
-    int fd = an_eventfd(r);
-    struct with with = { &zero, c->a == BOOL, &fd, 1 };
-    if (try_set(r, (uint32_t)c->a | TRIGGER, some_irq(r), 0, 1, with) == CLOSED)
-        note(r, "a descriptor with this data ends the connection");
-}
-
-/* More of them than the server says it takes. It cannot even see those behind its limit. */
-static void descriptors_over_limit(struct run *r, const struct check *c)
-{
-    int fds[PEER_MOST_FDS];
-    unsigned n = c->a ? (unsigned)c->a : r->facts.max_msg_fds + 1;
-    bool silent;
-
-    if (n > LENGTH(fds))
-        skip(r, "the server takes as many as there can be");
-    int fd = an_eventfd(r);
-    for (unsigned i = 0; i < n; i++)
-        fds[i] = fd;
-    struct vfio_irq_set set = { sizeof set, EVENTFD | TRIGGER, some_irq(r), 0, n };
-    struct ask ask = { VFIO_USER_DEVICE_SET_IRQS, &set, sizeof set, fds, n, 0 };
-    post(r, &ask);
-    if (consequence(r, client(r), &silent) == SERVED && n > r->facts.irq[some_irq(r)].count)
-        fail(r, "%u descriptors for %u interrupts: expected an error, got success", n,
-             r->facts.irq[some_irq(r)].count);
-}
-
-/* Something that is no eventfd. Whether it is refused or not, nothing may hang on it. */
-static int odd_descriptor(struct run *r, uint64_t kind)
-{
-    int fds[2];
-
-    switch (kind) {
-    case 0: return a_memory_file(r, PAGE);
-    case 1: return a_file(r, "/", O_RDONLY | O_DIRECTORY);
-    case 2: return a_file(r, "/dev/null", O_RDWR);
-    case 3: a_pipe(r, fds); return fds[0];
-    case 4: /* a pipe that is full, and blocks */
-        a_pipe(r, fds);
-        while (write(fds[1], fds, sizeof fds) > 0)
-            ;
-        fcntl(fds[1], F_SETFL, 0);
-        return fds[1];
-    default: /* a pipe that nobody reads: to write raises SIGPIPE */
-        a_pipe(r, fds);
-        give_away(r, fds[0]);
-        return fds[1];
-    }
-}
-
-static void odd_kind(struct run *r, const struct check *c)
-{
-    uint32_t i = some_irq(r);
-    int fd = odd_descriptor(r, c->a);
-    enum outcome outcome = try_set(r, EVENTFD | TRIGGER, i, 0, 1, (struct with){ NULL, 0, &fd, 1 });
-
-    if (outcome == CLOSED)
-        fail(r, "expected a reply, got the end of the connection");
-    if (outcome == REFUSED)
-        return;
-    note(r, "what is no eventfd is accepted as one");
-    if (c->a == 4)
-        return; /* to wait for its reader is the server's own wish */
-    trigger(r, i, false, 0);
-    still_works(r, client(r));
-}
-
-/* Linux adds to an eventfd until it is full, and then waits, if the eventfd is a blocking one. */
-static void full_eventfd(struct run *r, const struct check *c)
-{
-    static const uint64_t most = UINT64_MAX - 1;
-    uint32_t i = some_irq(r);
-    int fd = an_eventfd(r);
-    (void)c;
-
-    if (write(fd, &most, sizeof most) < 0)
-        skip(r, "no eventfd can be filled here: %s", strerror(errno));
-    fcntl(fd, F_SETFL, 0);
-    assign(r, i, 0, fd);
-    struct vfio_irq_set set = { sizeof set, NONE | TRIGGER, i, 0, 1 };
-    struct ask ask = { VFIO_USER_DEVICE_SET_IRQS, &set, sizeof set, NULL, 0, 0 };
-    post(r, &ask);
-    bool stuck = peer_wait(client(r), 500) == -ETIMEDOUT;
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    eventfd_count(fd); /* so that it can go on */
-    next_reply(r, client(r));
-    if (stuck)
-        note(r, "a full eventfd stops the server until somebody reads it");
-}
-
-static void argsz(struct run *r, const struct check *c)
-{
-    struct vfio_irq_set set = { (uint32_t)c->a, NONE | TRIGGER, some_irq(r), 0, 0 };
-    enum outcome outcome = try(r, ASK(VFIO_USER_DEVICE_SET_IRQS, set));
-    if (outcome == CLOSED)
-        fail(r, "expected a reply, got the end of the connection");
-    if (outcome == SERVED && set.argsz < sizeof set)
-        note(r, "argsz %u is served, where 20 is the size", set.argsz);
-}
-
-#define FLAGS(tag, title, value) { "set-irqs.flags-" tag, title, S ": flags", bad_flags, 0, value, 0 }
-#define KIND(tag, title, value) \
-    { "set-irqs.fd-" tag, title " is no harm", S ": VFIO_IRQ_SET_DATA_EVENTFD", odd_kind, 0, value, 0 }
-
 static const struct check checks[] = {
     { "set-irqs.assign", "one eventfd of each type is assigned and taken back",
       S ": VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_ACTION_TRIGGER", assign_each, 0, 0, 0 },
     { "set-irqs.assign-all", "eventfds for all, as many at a time as the server takes",
       S ": start, count", assign_all, 0, 0, 0 },
-    { "set-irqs.assign-last", "an eventfd for the last of a type alone", S ": start", assign_last, 0, 0,
-      0 },
+    { "set-irqs.assign-last", "an eventfd for the last of a type alone", S ": start", assign_last,
+      0, 0, 0 },
     { "set-irqs.disable", "a count of 0 disables all of a type, at any time",
       S ": count, VFIO_IRQ_SET_DATA_NONE", disable_twice, 0, 0, 0 },
     { "set-irqs.trigger", "the client can trigger an interrupt",
       S ": VFIO_IRQ_SET_DATA_NONE, VFIO_IRQ_SET_ACTION_TRIGGER", triggers, 0, 0, 0 },
-    { "set-irqs.trigger-true", "a true boolean triggers", S ": VFIO_IRQ_SET_DATA_BOOL, data", triggers, 0,
-      1, 0 },
+    { "set-irqs.trigger-true", "a true boolean triggers", S ": VFIO_IRQ_SET_DATA_BOOL, data",
+      triggers, 0, 1, 0 },
     { "set-irqs.trigger-false", "a false boolean does not", S ": VFIO_IRQ_SET_DATA_BOOL, data",
       triggers_not, 0, 0, 0 },
     { "set-irqs.trigger-second", "only those with a true boolean are triggered",
@@ -504,78 +281,14 @@ static const struct check checks[] = {
     { "set-irqs.silent-replaced", "an eventfd that was replaced is silent",
       S ": VFIO_IRQ_SET_DATA_EVENTFD", silent_after, 0, 2, 0 },
     { "set-irqs.mask", "what is MASKABLE can be masked and unmasked",
-      S ": VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_NONE", mask, 0, NONE,
-      0 },
+      S ": VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_NONE", mask, 0,
+      NONE, 0 },
     { "set-irqs.mask-bool", "and with booleans",
-      S ": VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_BOOL", mask, 0, BOOL,
-      0 },
+      S ": VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_BOOL", mask, 0,
+      BOOL, 0 },
     { "set-irqs.mask-event", "an eventfd for masking can be assigned, and taken back",
       S ": VFIO_IRQ_SET_ACTION_MASK, VFIO_IRQ_SET_DATA_EVENTFD", mask_event, 0, MASK, 0 },
     { "set-irqs.unmask-event", "an eventfd for unmasking can be assigned, and taken back",
       S ": VFIO_IRQ_SET_ACTION_UNMASK, VFIO_IRQ_SET_DATA_EVENTFD", mask_event, 0, UNMASK, 0 },
-    FLAGS("0", "no flags at all are refused", 0),
-    FLAGS("no-action", "data without an action is refused", NONE),
-    FLAGS("no-data", "an action without a kind of data is refused", TRIGGER),
-    FLAGS("none-bool", "two kinds of data are refused", NONE | BOOL | TRIGGER),
-    FLAGS("none-eventfd", "two other kinds of data are refused", NONE | EVENTFD | TRIGGER),
-    FLAGS("all-data", "all kinds of data are refused", NONE | BOOL | EVENTFD | TRIGGER),
-    FLAGS("mask-unmask", "two actions are refused", NONE | MASK | UNMASK),
-    FLAGS("mask-trigger", "two other actions are refused", NONE | MASK | TRIGGER),
-    FLAGS("all-actions", "all actions are refused", NONE | MASK | UNMASK | TRIGGER),
-    FLAGS("6", "flag 6, which is not assigned, is refused", NONE | TRIGGER | 1u << 6),
-    FLAGS("31", "flag 31, which is not assigned, is refused", NONE | TRIGGER | 1u << 31),
-    FLAGS("max", "all flags are refused", UINT32_MAX),
-    { "set-irqs.start-behind", "the interrupt behind the last is refused", S ": start", bad_range, 0, 0,
-      1 },
-    { "set-irqs.start-far", "one far behind is refused", S ": start", bad_range, 0, 5000, 1 },
-    { "set-irqs.start-wrap", "a range that wraps round is refused", S ": start, count", bad_range, 0,
-      UINT32_MAX, 1 },
-    { "set-irqs.start-wrap-2", "and one that wraps round to 1", S ": start, count", bad_range, 0,
-      UINT32_MAX, 2 },
-    { "set-irqs.count-over", "more interrupts than there are are refused", S ": count", too_many, 0, 0,
-      0 },
-    { "set-irqs.count-2g", "2^31 interrupts are refused", S ": count", too_many, 0, 0x80000000, 0 },
-    { "set-irqs.count-max", "2^32 - 1 interrupts are refused", S ": count", too_many, 0, UINT32_MAX, 0 },
-    { "set-irqs.type-behind", "the type behind the last is refused", S ": index", no_such_type, 0, 0, 0 },
-    { "set-irqs.type-2g", "type 0x80000000 is refused", S ": index", no_such_type, 0, 0x80000000, 0 },
-    { "set-irqs.type-max", "type 0xffffffff is refused", S ": index", no_such_type, 0, UINT32_MAX, 0 },
-    { "set-irqs.type-empty", "a type without interrupts has none to assign", S ": index", empty_type, 0, 0,
-      0 },
-    { "set-irqs.zero-eventfd", "no eventfds for no interrupts get an answer", S ": count", count_zero, 0,
-      EVENTFD | TRIGGER, 0 },
-    { "set-irqs.zero-bool", "no booleans for no interrupts get an answer", S ": count", count_zero, 0,
-      BOOL | TRIGGER, 0 },
-    { "set-irqs.zero-start", "no interrupts from the second on get an answer", S ": start, count",
-      count_zero, 0, NONE | TRIGGER, 1 },
-    { "set-irqs.zero-mask", "to mask no interrupts gets an answer", S ": count", count_zero, 0, NONE | MASK,
-      0 },
-    { "set-irqs.bool-fewer", "fewer booleans than interrupts are refused", S ": count, data", booleans, 0,
-      0, 1 },
-    { "set-irqs.bool-more", "more booleans than interrupts get an answer", S ": count, data", booleans, 0,
-      1, 1 },
-    { "set-irqs.fds-fewer", "fewer descriptors than interrupts get an answer",
-      S ": count, VFIO_IRQ_SET_DATA_EVENTFD", descriptors, 0, 1, 2 },
-    { "set-irqs.fds-more", "more descriptors than interrupts get an answer",
-      S ": count, VFIO_IRQ_SET_DATA_EVENTFD", descriptors, 0, 2, 1 },
-    { "set-irqs.fds-none-data", "a descriptor with DATA_NONE is no harm", S ": VFIO_IRQ_SET_DATA_NONE",
-      descriptors_with, NEED_OWN, NONE, 0 },
-    { "set-irqs.fds-bool-data", "a descriptor with DATA_BOOL is no harm", S ": VFIO_IRQ_SET_DATA_BOOL",
-      descriptors_with, NEED_OWN, BOOL, 0 },
-    { "set-irqs.fds-over-limit", "a descriptor more than max_msg_fds is no harm",
-      "VFIO_USER_VERSION: max_msg_fds", descriptors_over_limit, NEED_OWN, 0, 0 },
-    { "set-irqs.fds-253", "253 descriptors are no harm", "VFIO_USER_VERSION: max_msg_fds",
-      descriptors_over_limit, NEED_OWN, PEER_MOST_FDS, 0 },
-    KIND("file", "a file as an eventfd", 0),
-    KIND("directory", "a directory as an eventfd", 1),
-    KIND("null", "/dev/null as an eventfd", 2),
-    KIND("pipe-read", "the wrong end of a pipe as an eventfd", 3),
-    KIND("pipe-full", "a full pipe as an eventfd", 4),
-    KIND("pipe-closed", "a pipe that nobody reads as an eventfd", 5),
-    { "set-irqs.fd-full", "a full eventfd stops nobody", S ": VFIO_IRQ_SET_ACTION_TRIGGER", full_eventfd,
-      0, 0, 0 },
-    { "set-irqs.argsz-0", "argsz 0 gets an answer", S ": argsz", argsz, 0, 0, 0 },
-    { "set-irqs.argsz-19", "an argsz that is too small gets an answer", S ": argsz", argsz, 0, 19, 0 },
-    { "set-irqs.argsz-max", "an argsz that is too large gets an answer", S ": argsz", argsz, 0,
-      UINT32_MAX, 0 },
 };
 GROUP(check_set_irqs, checks);

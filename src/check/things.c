@@ -5,12 +5,12 @@
 
 #include <fcntl.h>
 #include <linux/pci_regs.h>
-#include <sys/eventfd.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* ---- Connections --------------------------------------------------------------------------------- */
+/* ---- Connections ----------------------------------------------------------------------------- */
 
 struct peer *client(struct run *r)
 {
@@ -45,9 +45,9 @@ void *zeroes(struct run *r, size_t n)
     return r->blocks[r->block_count++] = block;
 }
 
-/* ---- Descriptors --------------------------------------------------------------------------------- */
+/* ---- Descriptors ----------------------------------------------------------------------------- */
 
-static int keep(struct run *r, int fd)
+int keep(struct run *r, int fd)
 {
     if (fd < 0 || r->fd_count == MOST_FDS)
         skip(r, "no descriptor left here: %s", strerror(errno));
@@ -94,7 +94,7 @@ int a_file(struct run *r, const char *path, int flags)
     return keep(r, open(path, flags | O_CLOEXEC));
 }
 
-/* ---- DMA regions --------------------------------------------------------------------------------- */
+/* ---- DMA regions ----------------------------------------------------------------------------- */
 
 struct vfio_user_dma_map a_map(uint64_t address, uint64_t size)
 {
@@ -114,7 +114,7 @@ enum outcome try_map(struct run *r, const struct vfio_user_dma_map *map, int fd)
     if (outcome == SERVED && r->client.size)
         fail(r, "reply to VFIO_USER_DMA_MAP: expected no payload, got %zu bytes", r->client.size);
     if (outcome == SERVED && r->offer_count < MOST_OFFERS)
-        r->offers[r->offer_count++] = (struct offer){ map->address, map->size, NULL };
+        r->offers[r->offer_count++] = (struct offer){ map->address, map->size };
     return outcome;
 }
 
@@ -168,7 +168,7 @@ int memory_for(struct run *r, const struct check *c, uint64_t size)
     return c->needs & NEED_MAPPED ? a_memory_file(r, size) : -1;
 }
 
-/* ---- Requests ------------------------------------------------------------------------------------ */
+/* ---- Requests -------------------------------------------------------------------------------- */
 
 /* Copies a structure to the body. */
 #define BODY(structure) (memcpy(body, &(structure), sizeof(structure)), sizeof(structure))
@@ -178,7 +178,8 @@ static size_t harmless_write(struct run *r, void *body)
     struct {
         struct vfio_user_region_access access;
         uint8_t data[4];
-    } w = { { 0, VFIO_PCI_CONFIG_REGION_INDEX, 4 }, { 0 } }; /* vendor and device: read only */
+    } __attribute__((packed))
+    w = { { 0, VFIO_PCI_CONFIG_REGION_INDEX, 4 }, { 0 } }; /* vendor and device: read only */
     return is_pci(r) ? BODY(w) : 0;
 }
 
@@ -199,8 +200,8 @@ size_t harmless(struct run *r, uint16_t command, void *body)
     struct vfio_region_info region = { .argsz = sizeof region };
     struct vfio_user_region_io_fds io_fds = { .argsz = sizeof io_fds };
     struct vfio_irq_info irq = { .argsz = sizeof irq };
-    struct vfio_irq_set set = { sizeof set, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER,
-                                0, 0, 0 };
+    struct vfio_irq_set set = { sizeof set, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_TRIGGER, 0,
+                                0, 0 };
     struct vfio_user_region_access read = { 0, VFIO_PCI_CONFIG_REGION_INDEX, 4 };
     struct vfio_user_device_feature feature = { sizeof feature, VFIO_DEVICE_FEATURE_PROBE |
                                                                     VFIO_DEVICE_FEATURE_GET |
@@ -208,20 +209,33 @@ size_t harmless(struct run *r, uint16_t command, void *body)
     struct vfio_user_mig_data data = { .argsz = sizeof data };
 
     switch (command) {
-    case VFIO_USER_DMA_MAP: return BODY(dma);
-    case VFIO_USER_DMA_UNMAP: return BODY(undma);
-    case VFIO_USER_DEVICE_GET_INFO: return BODY(device);
-    case VFIO_USER_DEVICE_GET_REGION_INFO: return BODY(region);
-    case VFIO_USER_DEVICE_GET_REGION_IO_FDS: return BODY(io_fds);
-    case VFIO_USER_DEVICE_GET_IRQ_INFO: return BODY(irq);
-    case VFIO_USER_DEVICE_SET_IRQS: return BODY(set);
-    case VFIO_USER_REGION_READ: return is_pci(r) ? BODY(read) : 0;
-    case VFIO_USER_REGION_WRITE: return harmless_write(r, body);
-    case VFIO_USER_REGION_WRITE_MULTI: return harmless_multi(r, body);
-    case VFIO_USER_DEVICE_FEATURE: return BODY(feature);
+    case VFIO_USER_DMA_MAP:
+        return BODY(dma);
+    case VFIO_USER_DMA_UNMAP:
+        return BODY(undma);
+    case VFIO_USER_DEVICE_GET_INFO:
+        return BODY(device);
+    case VFIO_USER_DEVICE_GET_REGION_INFO:
+        return BODY(region);
+    case VFIO_USER_DEVICE_GET_REGION_IO_FDS:
+        return BODY(io_fds);
+    case VFIO_USER_DEVICE_GET_IRQ_INFO:
+        return BODY(irq);
+    case VFIO_USER_DEVICE_SET_IRQS:
+        return BODY(set);
+    case VFIO_USER_REGION_READ:
+        return is_pci(r) ? BODY(read) : 0;
+    case VFIO_USER_REGION_WRITE:
+        return harmless_write(r, body);
+    case VFIO_USER_REGION_WRITE_MULTI:
+        return harmless_multi(r, body);
+    case VFIO_USER_DEVICE_FEATURE:
+        return BODY(feature);
     case VFIO_USER_MIG_DATA_READ:
-    case VFIO_USER_MIG_DATA_WRITE: return BODY(data);
-    default: return 0;
+    case VFIO_USER_MIG_DATA_WRITE:
+        return BODY(data);
+    default:
+        return 0;
     }
 }
 

@@ -12,7 +12,8 @@
 
 #define V "VFIO_USER_VERSION"
 
-/* A fresh connection whose turn has come: while the server is busy with our last one, it says so. */
+/* A fresh connection whose turn has come: while the server is busy with our last one, it says
+ * so. */
 static enum outcome propose(struct run *r, struct peer **p, uint16_t major, uint16_t minor,
                             const void *data, size_t n)
 {
@@ -38,7 +39,8 @@ static enum outcome propose(struct run *r, struct peer **p, uint16_t major, uint
 static struct peer *agree(struct run *r, uint16_t minor, const char *json)
 {
     struct peer *p;
-    enum outcome outcome = propose(r, &p, VFIO_USER_MAJOR, minor, json, json ? strlen(json) + 1 : 0);
+    enum outcome outcome = propose(r, &p, VFIO_USER_MAJOR, minor, json,
+                                   json ? strlen(json) + 1 : 0);
     if (outcome == REFUSED)
         fail(r, "version 0.%u: expected a reply, got %s", minor, strerror((int)p->header.error));
     if (outcome == CLOSED)
@@ -70,7 +72,8 @@ static void other_major(struct run *r, const struct check *c)
         return;
     memcpy(&got, p->body, p->size < sizeof got ? 0 : sizeof got);
     if (p->size < sizeof got || got.major != c->a)
-        fail(r, "major %u: expected the same major, or the end of the connection, got something else",
+        fail(r,
+             "major %u: expected the same major, or the end of the connection, got something else",
              (unsigned)c->a);
     note(r, "the server says that it speaks version %u", (unsigned)c->a);
 }
@@ -111,8 +114,14 @@ static const struct {
     const char *bytes;
     size_t size;
 } bad_json[] = {
-#define TEXT(text) { text, sizeof(text) }
-#define BYTES(text) { text, sizeof(text) - 1 }
+#define TEXT(text)         \
+    {                      \
+        text, sizeof(text) \
+    }
+#define BYTES(text)            \
+    {                          \
+        text, sizeof(text) - 1 \
+    }
     BYTES("{}"), /* without NUL */
     TEXT(""),
     TEXT("{"),
@@ -148,8 +157,8 @@ static const struct {
 static void bad(struct run *r, const struct check *c)
 {
     struct peer *p;
-    if (propose(r, &p, VFIO_USER_MAJOR, VFIO_USER_MINOR, bad_json[c->a].bytes, bad_json[c->a].size) ==
-        SERVED)
+    if (propose(r, &p, VFIO_USER_MAJOR, VFIO_USER_MINOR, bad_json[c->a].bytes,
+                bad_json[c->a].size) == SERVED)
         still_works(r, p);
 }
 
@@ -174,7 +183,8 @@ static void cut(struct run *r, const struct check *c)
     struct peer *p = stranger(r);
     struct ask ask = { VFIO_USER_VERSION, "\0\0\1\0", c->a, NULL, 0, 0 };
     if (try_on(r, p, &ask) == SERVED)
-        fail(r, "a payload of %u bytes: expected an error or the end of the connection, got success",
+        fail(r,
+             "a payload of %u bytes: expected an error or the end of the connection, got success",
              (unsigned)c->a);
 }
 
@@ -221,7 +231,7 @@ static void posted(struct run *r, const struct check *c)
         note(r, "a VFIO_USER_VERSION with No_reply is answered");
 }
 
-/* ---- The reply's data ---------------------------------------------------------------------------- */
+/* ---- The reply's data ------------------------------------------------------------------------ */
 
 /* Its root object, or NULL: there is no data. The caller puts it. */
 static json_object *reply_data(struct run *r, struct peer *p)
@@ -268,7 +278,8 @@ static void reply_json(struct run *r, const struct check *c)
         note(r, "the reply has no version data");
 }
 
-static const char *const numbers[] = { "max_msg_fds", "max_data_xfer_size", "max_dma_maps", "pgsizes" };
+static const char *const numbers[] = { "max_msg_fds", "max_data_xfer_size", "max_dma_maps",
+                                       "pgsizes" };
 
 static void reply_number(struct run *r, const struct check *c)
 {
@@ -340,8 +351,9 @@ static void twin_not_asked(struct run *r, const struct check *c)
 
 static void twin_asked(struct run *r, const struct check *c)
 {
-    struct peer *p = agree(r, VFIO_USER_MINOR, "{\"capabilities\":{\"max_msg_fds\":16,"
-                                               "\"twin_socket\":{\"supported\":true}}}");
+    struct peer *p = agree(r, VFIO_USER_MINOR,
+                           "{\"capabilities\":{\"max_msg_fds\":16,"
+                           "\"twin_socket\":{\"supported\":true}}}");
     int index = twin_of(r, p);
     struct stat st;
     (void)c;
@@ -351,34 +363,49 @@ static void twin_asked(struct run *r, const struct check *c)
     if (index == -1)
         skip(r, "the server has no twin socket");
     if (index < 0 || (unsigned)index >= p->fds.count)
-        fail(r, "twin_socket.fd_index: expected one of the %u descriptors, got %d", p->fds.count, index);
+        fail(r, "twin_socket.fd_index: expected one of the %u descriptors, got %d", p->fds.count,
+             index);
     if (fstat(p->fds.fd[index], &st) < 0 || !S_ISSOCK(st.st_mode))
         fail(r, "twin_socket: expected a socket, got something else");
+    keep(r, p->fds.fd[index]); /* for as long as the session, which may end with it */
+    p->fds.fd[index] = -1;
     still_works(r, p);
 }
 
-#define GOOD(tag, n) \
-    { "version.good-" tag, "version data with " tag " is accepted", V ": version data, capabilities", good, \
-      NEED_OWN, n, 0 }
-#define BAD(tag, n) \
-    { "version.bad-" tag, "version data with " tag " does no harm", V ": version data", bad, NEED_OWN, n, 0 }
-#define NUMBER(n, name) \
-    { "version.reply-" name, name " in the reply is a sensible number", V ": " name, reply_number, NEED_OWN, \
-      n, 0 }
-#define BEFORE(tag, command) \
-    { "version.before-" tag, #command " before the version does no harm", V, before, NEED_OWN, command, 0 }
+#define GOOD(tag, n)                                                  \
+    {                                                                 \
+        "version.good-" tag, "version data with " tag " is accepted", \
+            V ": version data, capabilities", good, NEED_OWN, n, 0    \
+    }
+#define BAD(tag, n)                                                                            \
+    {                                                                                          \
+        "version.bad-" tag, "version data with " tag " does no harm", V ": version data", bad, \
+            NEED_OWN, n, 0                                                                     \
+    }
+#define NUMBER(n, name)                                                                \
+    {                                                                                  \
+        "version.reply-" name, name " in the reply is a sensible number", V ": " name, \
+            reply_number, NEED_OWN, n, 0                                               \
+    }
+#define BEFORE(tag, command)                                                                     \
+    {                                                                                            \
+        "version.before-" tag, #command " before the version does no harm", V, before, NEED_OWN, \
+            command, 0                                                                           \
+    }
 
 static const struct check checks[] = {
-    { "version.minor-0", "version 0.0 gets 0.0", V ": version major, version minor", minor, NEED_OWN, 0,
-      0 },
+    { "version.minor-0", "version 0.0 gets 0.0", V ": version major, version minor", minor,
+      NEED_OWN, 0, 0 },
     { "version.minor-1", "version 0.1 gets 0.1 or 0.0", V ": version major, version minor", minor,
       NEED_OWN, 1, 0 },
-    { "version.minor-2", "a newer minor gets one that the server has", V ": version minor", minor, NEED_OWN,
-      2, 0 },
-    { "version.minor-max", "and so does the newest", V ": version minor", minor, NEED_OWN, 65535, 0 },
+    { "version.minor-2", "a newer minor gets one that the server has", V ": version minor", minor,
+      NEED_OWN, 2, 0 },
+    { "version.minor-max", "and so does the newest", V ": version minor", minor, NEED_OWN, 65535,
+      0 },
     { "version.major-1", "another major is not served as if it were ours", V ": version major",
       other_major, NEED_OWN, 1, 0 },
-    { "version.major-max", "nor is the last", V ": version major", other_major, NEED_OWN, 65535, 0 },
+    { "version.major-max", "nor is the last", V ": version major", other_major, NEED_OWN, 65535,
+      0 },
     { "version.no-data", "version data is optional", V ": version data", no_data, NEED_OWN, 0, 0 },
     GOOD("nothing", 0),
     GOOD("no-capabilities", 1),
@@ -424,16 +451,16 @@ static const struct check checks[] = {
     BAD("capabilities-twice", 27),
     BAD("no-UTF-8", 28),
     BAD("percent-signs", 29),
-    { "version.nested", "JSON that is nested 4000 deep does no harm", V ": version data", large, NEED_OWN,
-      4000, 1 },
-    { "version.nested-50000", "JSON that is nested 50000 deep does no harm", V ": version data", large,
-      NEED_OWN, 50000, 1 },
-    { "version.long", "version data of 3000 bytes does no harm", V ": version data", large, NEED_OWN, 3000,
-      0 },
-    { "version.long-50000", "version data of 50000 bytes does no harm", V ": version data", large, NEED_OWN,
-      50000, 0 },
-    { "version.cut-0", "a message without a version is refused", V ": version major", cut, NEED_OWN, 0,
-      0 },
+    { "version.nested", "JSON that is nested 4000 deep does no harm", V ": version data", large,
+      NEED_OWN, 4000, 1 },
+    { "version.nested-50000", "JSON that is nested 50000 deep does no harm", V ": version data",
+      large, NEED_OWN, 50000, 1 },
+    { "version.long", "version data of 3000 bytes does no harm", V ": version data", large,
+      NEED_OWN, 3000, 0 },
+    { "version.long-50000", "version data of 50000 bytes does no harm", V ": version data", large,
+      NEED_OWN, 50000, 0 },
+    { "version.cut-0", "a message without a version is refused",
+      "Commands: VFIO_USER_VERSION; " V ": version major", cut, NEED_OWN, 0, 0 },
     { "version.cut-1", "nor is one byte a version", V ": version major", cut, NEED_OWN, 1, 0 },
     { "version.cut-2", "nor is a major alone", V ": version minor", cut, NEED_OWN, 2, 0 },
     { "version.cut-3", "nor are three bytes", V ": version minor", cut, NEED_OWN, 3, 0 },
@@ -445,18 +472,19 @@ static const struct check checks[] = {
     BEFORE("read", VFIO_USER_REGION_READ),
     BEFORE("unknown", 4711),
     { "version.second", "a second version gets an answer", V, second, NEED_OWN, 0, 0 },
-    { "version.fd", "a descriptor beside a version is no harm", V, descriptor_beside, NEED_OWN, 1, 0 },
+    { "version.fd", "a descriptor beside a version is no harm", V, descriptor_beside, NEED_OWN, 1,
+      0 },
     { "version.fds-20", "twenty of them are no harm", V, descriptor_beside, NEED_OWN, 20, 0 },
-    { "version.no-reply", "a version with No_reply is no harm", "Header: Flags, No_reply", posted, NEED_OWN,
-      0, 0 },
+    { "version.no-reply", "a version with No_reply is no harm", "Header: Flags, No_reply", posted,
+      NEED_OWN, 0, 0 },
     { "version.reply", "version data in the reply is a JSON object that ends in NUL",
       V ": version data, capabilities", reply_json, NEED_OWN, 0, 0 },
     NUMBER(0, "max_msg_fds"),
     NUMBER(1, "max_data_xfer_size"),
     NUMBER(2, "max_dma_maps"),
     NUMBER(3, "pgsizes"),
-    { "version.reply-write_multiple", "write_multiple in the reply is a boolean", V ": write_multiple",
-      write_multiple, NEED_OWN, 1, 0 },
+    { "version.reply-write_multiple", "write_multiple in the reply is a boolean",
+      V ": write_multiple", write_multiple, NEED_OWN, 1, 0 },
     { "version.subset-write_multiple", "write_multiple is not agreed on unless proposed",
       V ": write_multiple", write_multiple, NEED_OWN, 0, 0 },
     { "version.subset-twin_socket", "a twin socket is not made unless proposed", V ": twin_socket",

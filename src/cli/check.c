@@ -29,11 +29,13 @@ static const struct cli_option options[] = {
       ONE },
     { "timeout", "MS",
       "how long to wait for a reply (the default: 5000); with --client, for any\n"
-      "sign of life (10000): longer than the client waits for a reply", TIMEOUT },
+      "sign of life (10000): longer than the client waits for a reply",
+      TIMEOUT },
     { "client", NULL,
       "check a client: be a server that misbehaves, and report what it did.\n"
       "COMMAND starts it, once for each misbehaviour; {} and $SOCKET stand for\n"
-      "the path. It should end by itself, with status 0 if it noticed nothing", CLIENT },
+      "the path. It should end by itself, with status 0 if it noticed nothing",
+      CLIENT },
     { "socket-path", "PATH", "with --client: where to listen", PATH },
     { NULL, NULL, NULL, 0 },
 };
@@ -42,8 +44,9 @@ static const struct cli_command command = {
     .name = "check",
     .usage = "SOCKET [--only=LIST] [--skip=LIST] [--destructive] ...\n"
              "--client --socket-path=PATH [--only=LIST] [--skip=LIST] ... [-- COMMAND ...]",
-    .summary = "Check that a vfio-user server, of any make, does what the specification says, and that\n"
-               "it survives clients which do not; or the same for a client",
+    .summary =
+        "Check that a vfio-user server, of any make, does what the specification says, and that\n"
+        "it survives clients which do not; or the same for a client",
     .options = options,
     .more = "The server must have no other client. It exits 0, or 1 if anything failed.\n"
             "\n"
@@ -90,7 +93,8 @@ static int check_selection(const struct selection *s, const struct catalogue *c)
     const char *word = stray(s->only, c, &n);
     if (!word)
         word = stray(s->skip, c, &n);
-    return word ? cli_usage("check", "%.*s: no such check or group (--list shows them)", (int)n, word)
+    return word ? cli_usage("check", "%.*s: no such check or group (--list shows them)", (int)n,
+                            word)
                 : CLI_OK;
 }
 
@@ -111,8 +115,8 @@ static void list_all(const struct arguments *a, struct catalogue *c)
         return;
     struct catalogue not = catalogue(check_uncheckable);
     printf("\nNot checked:\n");
-    report_list(stdout, a->format, not.entries, not.count);
-    free(not.entries);
+    report_list(stdout, a->format, not .entries, not .count);
+    free(not .entries);
 }
 
 static int run(struct arguments *a, size_t planned)
@@ -163,7 +167,8 @@ static int take_memory(struct arguments *a, const char *word)
 /* Without a command, somebody has to know that it is time for the next connection. */
 static void waiting(const char *id)
 {
-    fprintf(stderr, "outboard: check: waiting for a client: %s\n", id ? id : "a device that behaves");
+    fprintf(stderr, "outboard: check: waiting for a client: %s\n",
+            id ? id : "a device that behaves");
 }
 
 static int take_timeout(struct arguments *a, const char *word)
@@ -186,21 +191,40 @@ static int take_operand(struct arguments *a, const char *word)
 static int take(struct arguments *a, int word, const char *value)
 {
     switch (word) {
-    case CLIENT: a->client = true; break;
-    case PATH: a->mirror.socket_path = value; break;
-    case LIST: a->list = true; break;
-    case ONLY: a->check.select.only = value; break;
-    case SKIP: a->check.select.skip = value; break;
-    case VERBOSE: a->verbose = true; break;
-    case DESTRUCTIVE: a->check.destructive = true; break;
-    case ONE: a->check.one_connection = true; break;
-    case MEMORY: return take_memory(a, value);
-    case TIMEOUT: return take_timeout(a, value);
+    case CLIENT:
+        a->client = true;
+        break;
+    case PATH:
+        a->mirror.socket_path = value;
+        break;
+    case LIST:
+        a->list = true;
+        break;
+    case ONLY:
+        a->check.select.only = value;
+        break;
+    case SKIP:
+        a->check.select.skip = value;
+        break;
+    case VERBOSE:
+        a->verbose = true;
+        break;
+    case DESTRUCTIVE:
+        a->check.destructive = true;
+        break;
+    case ONE:
+        a->check.one_connection = true;
+        break;
+    case MEMORY:
+        return take_memory(a, value);
+    case TIMEOUT:
+        return take_timeout(a, value);
     case FORMAT:
         if (report_format(value, &a->format) < 0)
             return cli_usage("check", "--format=%s: table, tap or json", value);
         break;
-    default: return take_operand(a, value);
+    default:
+        return take_operand(a, value);
     }
     return CLI_OK;
 }

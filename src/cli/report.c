@@ -12,10 +12,8 @@ static const struct {
     const char *word;    /* in JSON */
     const char *counted; /* in a sum */
 } verdicts[] = {
-    [VERDICT_PASS] = { "pass", "passed" },
-    [VERDICT_NOTE] = { "note", "passed with a note" },
-    [VERDICT_SKIP] = { "skip", "skipped" },
-    [VERDICT_FAIL] = { "fail", "failed" },
+    [VERDICT_PASS] = { "pass", "passed" },        [VERDICT_NOTE] = { "note", "passed with a note" },
+    [VERDICT_SKIP] = { "skip", "skipped" },       [VERDICT_FAIL] = { "fail", "failed" },
     [VERDICT_NOT_RUN] = { "not run", "not run" },
 };
 
@@ -60,7 +58,7 @@ static void print_json_pair(FILE *out, const char *key, const char *text, const 
     fputs(end, out);
 }
 
-/* ---- A table: a line for each group, and below it those that need a look ------------------------- */
+/* ---- A table: a line for each group, and below it those that need a look --------------------- */
 
 static void print_counts(FILE *out, const unsigned *count)
 {
@@ -115,7 +113,7 @@ static void table_add(struct report *r, const struct result *result)
     putc('\n', r->out);
 }
 
-/* ---- TAP ----------------------------------------------------------------------------------------- */
+/* ---- TAP ------------------------------------------------------------------------------------- */
 
 static void tap_add(struct report *r, const struct result *result, unsigned number)
 {
@@ -137,7 +135,7 @@ static void tap_add(struct report *r, const struct result *result, unsigned numb
     fflush(r->out);
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static void json_entry(FILE *out, const struct entry *e, bool first)
 {
@@ -155,7 +153,7 @@ static void json_add(struct report *r, const struct result *result, unsigned num
     print_json_pair(r->out, "detail", result->detail, "}");
 }
 
-/* ---- All of them --------------------------------------------------------------------------------- */
+/* ---- All of them ----------------------------------------------------------------------------- */
 
 static void add(struct results *results, const struct result *result)
 {

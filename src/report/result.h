@@ -1,6 +1,6 @@
 /*
- * result.h - what came out of one check. Those who check (src/check, src/mirror) fill it in, and who
- * shows it (src/cli/report.c) reads it; neither knows the other.
+ * result.h - what came out of one check. Those who check (src/check, src/mirror) fill it in, and
+ * who shows it (src/cli/report.c) reads it; neither knows the other.
  */
 #ifndef REPORT_RESULT_H
 #define REPORT_RESULT_H
@@ -10,8 +10,8 @@
 
 enum verdict {
     VERDICT_PASS,
-    VERDICT_NOTE,    /* passed; what was seen is allowed, but unusual */
-    VERDICT_SKIP,    /* an optional thing that is not there, or not wanted */
+    VERDICT_NOTE, /* passed; what was seen is allowed, but unusual */
+    VERDICT_SKIP, /* an optional thing that is not there, or not wanted */
     VERDICT_FAIL,
     VERDICT_NOT_RUN, /* could not be: an earlier one ended it all */
 };
@@ -34,7 +34,8 @@ struct results {
     void (*add)(struct results *results, const struct result *result);
 };
 
-/* Which checks are wanted: lists of globs and names of groups, separated by commas; NULL: no such list. */
+/* Which checks are wanted: lists of globs and names of groups, separated by commas; NULL: no
+ * such list. */
 struct selection {
     const char *only;
     const char *skip;
@@ -42,7 +43,8 @@ struct selection {
 
 bool selection_has(const struct selection *s, const char *id);
 
-/* The first word of the list that matches none of the ids (n of them), or NULL; *length is its length. */
+/* The first word of the list that matches none of the ids (n of them), or NULL; *length is its
+ * length. */
 const char *selection_stray(const char *list, const char *const *ids, size_t n, size_t *length);
 
 #endif
