@@ -6,7 +6,7 @@ DESTDIR ?=
 
 # ninja and pytest do what can be done at once; the goals given here follow each other.
 .NOTPARALLEL:
-.PHONY: all torture demo shell check check-fast bench fuzz install clean help setup guest
+.PHONY: all torture demo shell check check-fast bench fuzz coverage install clean help setup guest
 
 # Does nothing, quickly, once all is there.
 all: | $(BUILD)/build.ninja
@@ -39,6 +39,10 @@ check-fast: setup
 bench: guest all
 	@bench/run
 
+# Which lines of the floors that peers talk to no test reaches.
+coverage: setup
+	@tests/coverage --missing
+
 # TARGET is one of those in tests/fuzz/meson.build, or all; TIME is in seconds, for each.
 fuzz:
 	@tests/fuzz/run $(or $(TARGET),all) $(or $(TIME),60)
@@ -67,6 +71,7 @@ help:
 	@echo "make bench        measure, print a table, write a JSON file"
 	@echo "make torture      kill the worker of a busy disk over and over: KILLS=10000 SEED=1"
 	@echo "make fuzz         look for inputs that break something: TARGET=server|client|... TIME=SECONDS"
+	@echo "make coverage     lines that units, protocol tests and fuzz corpora reach, and do not"
 	@echo "make install      below PREFIX=$(PREFIX), itself below DESTDIR=$(DESTDIR)"
 	@echo "make clean        remove what was built (not .deps: that is what was fetched)"
 	@echo "make V=1          show the compiler's command lines"
