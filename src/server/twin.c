@@ -97,10 +97,13 @@ static void run_reply(struct ob_device *dev, uint32_t size)
 static ssize_t read_some(struct ob_device *dev, uint32_t size)
 {
     struct shared_commands *c = &dev->work->commands;
-    uint8_t scrap[4096], *to = c->head + c->got;
-    size_t n = sizeof c->head - c->got;
+    uint8_t scrap[4096], *to;
+    size_t n;
 
-    if (c->got >= sizeof c->head) {
+    if (c->got < sizeof c->head) {
+        to = c->head + c->got;
+        n = sizeof c->head - c->got;
+    } else {
         uint8_t *place = dma_message_place(dev, c->head);
         n = size - c->got;
         to = place ? place + (c->got - sizeof c->head) : scrap;

@@ -31,6 +31,8 @@ static int server; /* its end of the socket, -1: closed */
 static uint8_t guard_before[4096] __attribute__((aligned(8))), mapped[3][4096] __attribute__((aligned(8))),
     guard_behind[4096] __attribute__((aligned(8)));
 static bool versions; /* the first request is answered well */
+static bool twin;     /* a twin socket was offered: it is taken */
+static int twin_end;  /* the server's end of it, -1: there is none */
 
 /* ---- The server ------------------------------------------------------------------------------------- */
 
@@ -41,8 +43,22 @@ static void say(const void *bytes, size_t n, const int *fds, unsigned nfds)
         wire_send(server, &iov, 1, fds, nfds);
 }
 
+/* The socket that the client gets; ours is where commands are said then. */
+static int make_twin(void)
+{
+    int pair[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
+    if (twin_end >= 0)
+        close(twin_end);
+    twin_end = pair[0];
+    return pair[1];
+}
+
 static void say_end(void)
 {
+    if (twin_end >= 0)
+        close(twin_end);
+    twin_end = -1;
     if (server >= 0)
         close(server);
     server = -1;
@@ -56,11 +72,13 @@ static size_t good_reply(const struct wire_message *m, uint8_t *body)
     memset(body, 0, 64);
     switch (m->header.command) {
     case VFIO_USER_VERSION: {
-        static const char json[] = "{\"capabilities\":{\"max_msg_fds\":4,\"max_data_xfer_size\":4096,"
-                                   "\"write_multiple\":true}}";
+        static const char one[] = "{\"capabilities\":{\"max_msg_fds\":4,\"max_data_xfer_size\":4096,"
+                                  "\"write_multiple\":true}}";
+        static const char two[] = "{\"capabilities\":{\"twin_socket\":{\"supported\":true,\"fd_index\":0}}}";
+        const char *json = twin ? two : one;
         memcpy(body, &(struct vfio_user_version){ VFIO_USER_MAJOR, VFIO_USER_MINOR }, 4);
-        memcpy(body + 4, json, sizeof json);
-        return 4 + sizeof json;
+        memcpy(body + 4, json, strlen(json) + 1);
+        return 4 + strlen(json) + 1;
     }
     case VFIO_USER_DEVICE_GET_INFO:
         memcpy(body, &(struct vfio_user_device_info){ 16, VFIO_DEVICE_FLAGS_PCI, 9, 5 }, 16);
@@ -198,7 +216,11 @@ static void say_command(void)
     memcpy(body, &a, sizeof a);
     memset(body + sizeof a, how, 4096);
     size_t data = h.command == VFIO_USER_DMA_WRITE ? a.count % 66000 : 0;
+    int main_end = server;
+    if (twin_end >= 0 && how < 0xf0)
+        server = twin_end;
     say_with_header(h, body, sizeof a + data);
+    server = main_end;
 }
 
 static void say_something(const struct wire_message *m)
@@ -243,7 +265,7 @@ ssize_t __wrap_wire_send(int sock, const struct iovec *iov, int n, const int *fd
     struct wire_message m;
     size_t size = 0;
 
-    if (sock == server)
+    if (sock == server || sock == twin_end)
         return __real_wire_send(sock, iov, n, fds, nfds);
     for (int i = 0; i < n; i++) {
         REQUIRE(iov[i].iov_len <= sizeof request - size);
@@ -259,7 +281,7 @@ ssize_t __wrap_wire_send(int sock, const struct iovec *iov, int n, const int *fd
     if (wire_is_reply(&m.header)) {
         if (take8(&in) & 1)
             say_something(NULL);
-        return (ssize_t)size;
+        return (ssize_t)size; /* an answer */
     }
     wire_decode_command(request, size, nfds, &m); /* the caller may have asked for nonsense */
     uint8_t how = versions && m.header.command == VFIO_USER_VERSION ? 0 : take8(&in);
@@ -274,8 +296,11 @@ ssize_t __wrap_wire_send(int sock, const struct iovec *iov, int n, const int *fd
                                       .flags = VFIO_USER_FLAG_TYPE_REPLY };
         size_t n_body = good_reply(&m, body);
         h.size = (uint32_t)(sizeof h + n_body);
-        say(&h, sizeof h, NULL, 0);
+        int fd = twin && h.command == VFIO_USER_VERSION ? make_twin() : -1;
+        say(&h, sizeof h, &fd, fd >= 0);
         say(body, n_body, NULL, 0);
+        if (fd >= 0)
+            close(fd);
     }
     return (ssize_t)size;
 }
@@ -381,9 +406,23 @@ static void call_started(struct ob_client *c)
     }
 }
 
+/* A region and an interrupt of a platform device, by name. */
+static void find(struct ob_client *c)
+{
+    const char *name = take8(&in) & 1 ? "registers" : "";
+    struct ob_region *region;
+    uint32_t index;
+
+    if (ob_client_find_region(c, name, &region) == 0)
+        ob_region_free(region);
+    ob_client_find_irq(c, name, &index);
+}
+
 static void call_other(struct ob_client *c, uint8_t what)
 {
-    static uint8_t data[20000];
+    static uint8_t data[20000] __attribute__((aligned(8)));
+    uint64_t number;
+    uint32_t state;
     struct vfio_user_write w[200];
     size_t out = 0;
     ssize_t n;
@@ -421,12 +460,32 @@ static void call_other(struct ob_client *c, uint8_t what)
         say_something(NULL);
         ob_client_process(c);
         break;
+    case 13: ob_client_migration(c, &number); break;
+    case 14: ob_client_set_migration_state(c, take8(&in) % 9); break;
+    case 15: {
+        const struct vfio_device_feature_dma_logging_range range = { take_number(&in), take_number(&in) };
+        number = take_number(&in);
+        ob_client_dirty_start(c, &number, &range, take8(&in) % 2);
+        break;
+    }
+    case 16: {
+        uint64_t page = UINT64_C(1) << take8(&in) % 20, pages = 1 + take8(&in);
+        ob_client_dirty_report(c, take_number(&in), page * pages, page, (uint64_t *)(void *)data);
+        break;
+    }
+    case 17: ob_client_dirty_stop(c); break;
+    case 18:
+        if (ob_client_migration_state(c, &state) == 0)
+            ob_client_set_migration_state(c, state);
+        break;
+    case 19: ob_client_disconnect(c); break;
+    case 20: find(c); break;
     }
 }
 
 static void call(struct ob_client *c)
 {
-    uint8_t what = take8(&in) % 20;
+    uint8_t what = take8(&in) % 28;
 
     switch (what) {
     case 0: case 1: call_region(c); break;
@@ -475,7 +534,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fcntl(server, F_SETFL, flags | O_NONBLOCK);
     memset(mapped[2], 0xee, sizeof mapped[2]);
     memset(started, 0, sizeof started);
-    versions = take8(&in) < 0xc0;
+    uint8_t how = take8(&in);
+    versions = how < 0xc0;
+    twin = how & 1;
+    twin_end = -1;
+    ob_client_set_twin(c, twin);
     ob_client_adopt(c, pair[0]);
     for (unsigned i = 0; in.left && i < 64; i++)
         call(c);

@@ -39,6 +39,9 @@ static struct link {
         uint16_t id, command;
     } expected[EXPECTED];
     unsigned first, count; /* of expected */
+    int twin; /* the socket for the server's commands, -1: there is none */
+    uint8_t twin_in[2 * 65536];
+    size_t twin_size;
     struct vfio_user_header asked; /* the server's last command, size 0: none */
     struct vfio_user_dma_access access;
     uint8_t out[3 * 65536]; /* to be sent */
@@ -63,7 +66,9 @@ static void hang_up(void)
     if (client.sock < 0)
         return;
     close(client.sock);
-    client.sock = -1;
+    if (client.twin >= 0)
+        close(client.twin);
+    client.sock = client.twin = -1;
 }
 
 static int new_connection(void)
@@ -83,7 +88,7 @@ static void connect_client(void)
     client.sock = new_connection();
     client.raw = client.answered = false;
     client.first = client.count = client.nfds = 0;
-    client.out_size = client.in_size = client.asked.size = 0;
+    client.out_size = client.in_size = client.twin_size = client.asked.size = 0;
 }
 
 /* ---- What comes back -------------------------------------------------------------------------------- */
@@ -113,33 +118,53 @@ static void check_command(const struct vfio_user_header *h, const uint8_t *bytes
     REQUIRE(client.access.count > 0 && client.access.count <= WIRE_MAX_DATA);
 }
 
+/* The messages that are whole. */
+static void take_messages(uint8_t *bytes, size_t *size, bool twin)
+{
+    struct vfio_user_header h;
+    size_t at = 0;
+
+    for (int n; !client.raw; at += (size_t)n) {
+        n = wire_header(bytes + at, *size - at, WIRE_MAX_MESSAGE, &h);
+        REQUIRE(n >= 0);
+        if (n == 0 || (size_t)n > *size - at)
+            break;
+        REQUIRE(wire_is_reply(&h) ? !twin : twin == (client.twin >= 0));
+        if (wire_is_reply(&h))
+            check_reply(&h);
+        else
+            check_command(&h, bytes + at);
+    }
+    if (client.raw)
+        at = *size;
+    memmove(bytes, bytes + at, *size - at);
+    *size -= at;
+}
+
 /* Takes what has arrived. False: the server has closed the connection. */
 static bool hear(void)
 {
-    struct vfio_user_header h;
     struct wire_fds fds;
-    size_t at = 0;
 
     ssize_t n = wire_receive(client.sock, client.in + client.in_size, sizeof client.in - client.in_size,
                              &fds);
+    if (n > 0 && fds.count && client.twin < 0 && !client.answered) {
+        client.twin = fds.fd[0]; /* with the reply to VERSION: its end is ours */
+        fds.fd[0] = -1;
+    }
     wire_fds_close(&fds);
     if (n <= 0)
         return n == -EAGAIN;
     client.in_size += (size_t)n;
-    for (int size; !client.raw; at += (size_t)size) {
-        size = wire_header(client.in + at, client.in_size - at, WIRE_MAX_MESSAGE, &h);
-        REQUIRE(size >= 0);
-        if (size == 0 || (size_t)size > client.in_size - at)
-            break;
-        if (wire_is_reply(&h))
-            check_reply(&h);
-        else
-            check_command(&h, client.in + at);
+    take_messages(client.in, &client.in_size, false);
+    if (client.twin < 0)
+        return true;
+    n = recv(client.twin, client.twin_in + client.twin_size, sizeof client.twin_in - client.twin_size,
+             MSG_DONTWAIT);
+    if (n > 0) {
+        client.twin_size += (size_t)n;
+        take_messages(client.twin_in, &client.twin_size, true);
     }
-    if (client.raw)
-        at = client.in_size;
-    memmove(client.in, client.in + at, client.in_size - at);
-    client.in_size -= at;
     return true;
 }
 
@@ -383,13 +408,78 @@ static void say_reply(struct input *in)
     if (how & 32)
         body = body > 5 ? body - 5 : 0;
     h.size = (uint32_t)(sizeof h + body);
-    put(&h, sizeof h);
-    if (body >= sizeof a) {
-        put(&a, sizeof a);
-        put(data_of(in, body - sizeof a), body - sizeof a);
-    } else if (body) {
-        put(&a, body);
+    struct iovec iov[] = { { &h, sizeof h },
+                           { &a, body < sizeof a ? body : sizeof a },
+                           { (void *)(uintptr_t)data_of(in, data), body > sizeof a ? body - sizeof a : 0 } };
+    if (client.twin >= 0 && !(how & 64)) {
+        wire_send(client.twin, iov, 3, NULL, 0);
+        return;
     }
+    for (int i = 0; i < 3; i++)
+        if (iov[i].iov_len)
+            put(iov[i].iov_base, iov[i].iov_len);
+}
+
+/* The state of a migration, and the log of dirty pages. */
+static void say_feature(struct input *in, uint32_t flags)
+{
+    static const uint32_t methods[] = { VFIO_DEVICE_FEATURE_GET, VFIO_DEVICE_FEATURE_SET,
+                                        VFIO_DEVICE_FEATURE_PROBE | VFIO_DEVICE_FEATURE_GET,
+                                        VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_SET };
+    uint8_t what = take8(in), how = take8(in);
+    struct vfio_user_device_feature m = { .argsz = how & 0x80 ? (uint32_t)take_number(in) : 4096 };
+    struct {
+        struct vfio_user_dma_logging_start start;
+        struct vfio_device_feature_dma_logging_range range[4];
+    } log = { .start = { .page_size = 4096, .num_ranges = how & 3 } };
+    struct vfio_device_feature_mig_state state = { how >> 2 & 7, -1 };
+    struct vfio_user_dma_logging_report report = { (how & 0x1f) * 0x1000ull, 0x10000, 4096 };
+    const void *data = &state;
+    size_t size = sizeof state;
+
+    switch (what % 8) {
+    case 0: case 1: m.flags = VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE | VFIO_DEVICE_FEATURE_SET; break;
+    case 2: case 3:
+        m.flags = VFIO_DEVICE_FEATURE_DMA_LOGGING_START | VFIO_DEVICE_FEATURE_SET;
+        if (how & 4)
+            log.start.page_size = take_number(in);
+        for (unsigned i = 0; i < log.start.num_ranges; i++)
+            log.range[i] = (struct vfio_device_feature_dma_logging_range){
+                how & 8 ? take_number(in) : take8(in) * 0x1000ull, how & 8 ? take_number(in) : 0x10000 };
+        data = &log;
+        size = sizeof log.start + log.start.num_ranges * sizeof *log.range;
+        if (how & 16)
+            log.start.num_ranges = (uint32_t)take_number(in);
+        break;
+    case 4: case 5:
+        m.flags = VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT | VFIO_DEVICE_FEATURE_GET;
+        if (how & 0x20)
+            report = (struct vfio_user_dma_logging_report){ take_number(in), take_number(in),
+                                                            take_number(in) };
+        data = &report;
+        size = sizeof report;
+        break;
+    case 6: m.flags = VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP | VFIO_DEVICE_FEATURE_SET; size = 0; break;
+    case 7: m.flags = how % 16u | methods[how >> 4 & 3]; break;
+    }
+    if ((what & 0x38) == 0x38)
+        size = take8(in) % (size + 1);
+    put_message(VFIO_USER_DEVICE_FEATURE, &m, sizeof m, data, size, flags);
+}
+
+/* To RESUMING and back, with bytes that are no state; or what there is to read. */
+static void say_mig_data(struct input *in, uint32_t flags)
+{
+    uint8_t how = take8(in);
+    size_t size = how & 1 ? (size_t)take_number(in) % 65537 : how;
+    struct vfio_user_mig_data m = { .argsz = (uint32_t)(sizeof m + size), .size = (uint32_t)size };
+
+    if ((how & 0x30) == 0x30)
+        m.argsz = (uint32_t)take_number(in);
+    if (how & 2)
+        put_message(VFIO_USER_MIG_DATA_READ, &m, sizeof m, NULL, 0, flags);
+    else
+        put_message(VFIO_USER_MIG_DATA_WRITE, &m, sizeof m, data_of(in, size), size, flags);
 }
 
 static void say(struct input *in, uint8_t what)
@@ -408,6 +498,8 @@ static void say(struct input *in, uint8_t what)
     case 8: say_raw(in); break;
     case 9: say_reply(in); break;
     case 10: say_version("{\"capabilities\":{\"max_data_xfer_size\":300}}"); break;
+    case 11: say_feature(in, flags); break;
+    case 12: say_mig_data(in, flags); break;
     default: say_register(in); break;
     }
 }
@@ -510,6 +602,7 @@ static void end(void)
     }
     REQUIRE(!server_busy(dev) && lobby_empty(&w->served.lobby));
     REQUIRE(memory_count(dev->memory) == 0 && dev->pin_count == 0 && dev->file_ids.next == 0);
+    REQUIRE(dev->twin.fd < 0 && !dev->dirty);
     REQUIRE(dev->session->regions_end == 0 && !dev->fds_end && !dev->quiesce);
     for (unsigned i = 0; i < IRQ_COUNT; i++)
         REQUIRE(dev->irq_fd[i] < 0);
@@ -531,7 +624,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     descriptors_open();
     for (int i = 0; i < EXTRA; i++)
         extra[i] = -1;
-    client.sock = -1;
+    client.sock = client.twin = -1;
     for (int i = 0; i < 2; i++) {
         REQUIRE(loop_open(&worlds[i].loop) == 0);
         struct served *s = &worlds[i].served;
@@ -554,7 +647,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     w->served.dev->log_lines = 8; /* a few for each input */
     connect_client();
     if (!(how & 2))
-        say_version("{\"capabilities\":{\"max_msg_fds\":16,\"write_multiple\":true}}");
+        say_version(how & 8 ? "{\"capabilities\":{\"max_msg_fds\":16,\"twin_socket\":{\"supported\":true}}}"
+                            : "{\"capabilities\":{\"max_msg_fds\":16,\"write_multiple\":true}}");
+    if (how & 8) {
+        send_some(SIZE_MAX);
+        turn(2);
+        hear();
+    }
     if (!(how & 4))
         say_command_register(7);
     for (unsigned i = 0; in.left && i < 256; i++) {
