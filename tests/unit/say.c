@@ -35,6 +35,13 @@ void say_version(int sock)
     say(sock, say_header(VFIO_USER_VERSION, sizeof text), text, sizeof text, NULL, 0, NULL, 0);
 }
 
+void say_version_twin(int sock)
+{
+    static const char text[] =
+        "\0\0\1\0{\"capabilities\":{\"max_msg_fds\":8,\"twin_socket\":{\"supported\":true}}}";
+    say(sock, say_header(VFIO_USER_VERSION, sizeof text), text, sizeof text, NULL, 0, NULL, 0);
+}
+
 void say_write(int sock, uint32_t region, uint64_t at, uint64_t v, uint32_t n, bool post)
 {
     struct vfio_user_region_access a = { at, region, n };

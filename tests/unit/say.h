@@ -14,6 +14,7 @@ struct vfio_user_header say_header(uint16_t command, size_t body);
 void say(int sock, struct vfio_user_header h, const void *fixed, size_t fixed_size,
          const void *data, size_t data_size, const int *fds, unsigned nfds);
 void say_version(int sock);
+void say_version_twin(int sock); /* offers a twin socket */
 void say_write(int sock, uint32_t region, uint64_t at, uint64_t v, uint32_t n, bool post);
 void say_read(int sock, uint32_t region, uint64_t at, uint32_t n);
 void say_map(int sock, uint64_t address, uint64_t size, int fd);

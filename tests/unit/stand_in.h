@@ -16,6 +16,8 @@ struct stand_in {
     const struct option_value *options;
     unsigned option_count;
     int client;     /* the client's end of the connection */
+    int twin;       /* and that of the twin socket, -1: there is none */
+    void (*on_twin)(struct stand_in *s); /* called when something is there */
     int control;    /* to the worker that runs now, -1: none */
     int pid;
     uint64_t worker; /* number of the last one */

@@ -40,7 +40,7 @@ struct state {
 };
 
 enum { VALUE = 0, INTX = 64, MESSAGE = 72, TIMER = 80, DMA_READ_REG = 88, DMA_WRITE_REG = 96, OUT = 104,
-       IN = 112, FAIL = 120 };
+       IN = 112, FAIL = 120, BELL = 40 };
 
 static int backend[2]; /* the device's end, the test's end */
 
@@ -60,7 +60,7 @@ static int test_write(struct ob_device *dev, uint64_t at, const void *buf, size_
 
     memcpy(&v, buf, n);
     ob_touch(dev, s, sizeof *s);
-    s->value[7]++;
+    s->value[7] += at != BELL; /* it may ring twice */
     switch (at) {
     case INTX: ob_intx(dev, v); return 0;
     case MESSAGE:
@@ -117,6 +117,7 @@ static void test_reset(struct ob_device *dev, enum ob_reset kind)
 }
 
 static const struct ob_area area = { 0, 4096 };
+static const struct ob_ioevent bells[] = { { BELL, 8, false, 0x77 }, { FAIL, 8, true, 1 } };
 static const char *const compatible[] = { "test", NULL };
 static const struct ob_platform_region regions[] = {
     { .name = "registers", .size = 4096, .read = test_read, .write = test_write },
@@ -127,7 +128,7 @@ static struct ob_plugin plugin = {
     .name = "test",
     .summary = "one register for each thing that a step can do",
     .pci = { .vendor = 0x1234, .device = 0x5678, .class_code = 0xff0000, .express = true },
-    .bar[0] = { .size = 4096, .read = test_read, .write = test_write },
+    .bar[0] = { .size = 4096, .read = test_read, .write = test_write, .ioevents = bells, .ioevents_count = 2 },
     .bar[1] = { .size = 8192, .areas = &area, .areas_count = 1 },
     .irq = { .intx = true, .msi = 4 },
     .platform = { .compatible = compatible,
@@ -267,9 +268,63 @@ static void do_unserved(int s)
     say(s, say_header(VFIO_USER_MIG_DATA_READ, 8), "\10\0\0\0\0\0\0", 8, NULL, 0, NULL, 0);
 }
 
-/* What it begins with: a device that nobody has spoken to, or one with all set up, on either bus. */
-enum start { READY, FRESH, PLATFORM };
-static struct stand_in starts[3];
+/* What it begins with: a device that nobody has spoken to, or one with all set up, on either bus, or with
+ * a twin socket and ioeventfds. */
+enum start { READY, FRESH, PLATFORM, TWIN };
+static struct stand_in starts[4];
+static struct stand_in *current;
+
+static void do_version_twin(int s) { say_version_twin(s); }
+static void do_io_fds(int s)
+{
+    struct vfio_user_region_io_fds info = { .argsz = 256 };
+    say(s, say_header(VFIO_USER_DEVICE_GET_REGION_IO_FDS, sizeof info), &info, sizeof info, NULL, 0,
+        NULL, 0);
+}
+static void ring(uint32_t event)
+{
+    eventfd_write(stand_in_fd(current, KEEP_IOEVENT | event), 1);
+}
+static void do_ring(int s)
+{
+    ring(0);
+    say_read(s, 0, 0, 8);
+}
+static void do_ring_all(int s)
+{
+    ring(0);
+    ring(1); /* fails */
+    say_write(s, 0, 8, 1, 8, false);
+}
+/* The unmap, of nothing, waits until what is under way on the twin socket was answered. */
+static void do_twin_read(int s)
+{
+    say_write(s, 0, DMA_READ_REG, UNMAPPED, 8, false);
+    say_unmap(s, 0, 0x5000, 0x1000);
+}
+static void do_twin_write(int s)
+{
+    say_write(s, 0, DMA_WRITE_REG, UNMAPPED + 64, 8, false);
+    say_unmap(s, 0, 0x5000, 0x1000);
+}
+static void do_twin_both(int s)
+{
+    say_write(s, 0, DMA_READ_REG, UNMAPPED, 8, true);
+    say_write(s, 0, DMA_WRITE_REG, UNMAPPED + 64, 8, true);
+    say_read(s, 0, 0, 8);
+    say_unmap(s, 0, 0x5000, 0x1000);
+}
+/* Whose reply is an error. */
+static void do_twin_refused(int s)
+{
+    say_write(s, 0, DMA_READ_REG, UNMAPPED + 0x800, 8, false);
+    say_unmap(s, 0, 0x5000, 0x1000);
+}
+static void do_twin_reset(int s)
+{
+    say_write(s, 0, DMA_READ_REG, UNMAPPED, 8, false);
+    do_reset(s);
+}
 
 struct scenario {
     const char *name;
@@ -312,6 +367,15 @@ static const struct scenario scenarios[] = {
     { "reset", do_reset, READY, 0 },
     { "pipeline", do_pipeline, READY, 0 },
     { "unserved command", do_unserved, READY, 0 },
+    { "version with a twin socket", do_version_twin, FRESH, 0 },
+    { "I/O descriptors", do_io_fds, READY, 0 },
+    { "signalled write", do_ring, TWIN, 0 },
+    { "signalled writes, one of which fails", do_ring_all, TWIN, 0 },
+    { "twin: DMA read", do_twin_read, TWIN, 0 },
+    { "twin: DMA write", do_twin_write, TWIN, 0 },
+    { "twin: both", do_twin_both, TWIN, 0 },
+    { "twin: refused", do_twin_refused, TWIN, 0 },
+    { "twin: reset", do_twin_reset, TWIN, 0 },
     { "platform: region info", do_region_info_fd, PLATFORM, 0 },
     { "platform: a level, and its events", do_line_events, PLATFORM, 0 },
     { "platform: an edge", do_message, PLATFORM, 0 },
@@ -329,7 +393,37 @@ struct outcome {
     uint64_t interrupts[6]; /* INTx or line 0, MSI 0-3, line 1 */
     uint8_t backend[64];
     size_t backend_size;
+    uint8_t twin[256]; /* commands that came on the twin socket */
+    size_t twin_size;
 };
+
+static struct outcome *twin_of;
+static size_t twin_answered;
+
+/* Answers the commands that are there as a whole. */
+static void answer_twin(struct stand_in *s)
+{
+    struct vfio_user_header h;
+    struct vfio_user_dma_access a;
+    struct outcome *o = twin_of;
+    uint8_t data[64];
+
+    ssize_t n = recv(s->twin, o->twin + o->twin_size, sizeof o->twin - o->twin_size, MSG_DONTWAIT);
+    o->twin_size += n > 0 ? (size_t)n : 0;
+    for (; twin_answered + sizeof h + sizeof a <= o->twin_size; twin_answered += h.size) {
+        memcpy(&h, o->twin + twin_answered, sizeof h);
+        memcpy(&a, o->twin + twin_answered + sizeof h, sizeof a);
+        if (twin_answered + h.size > o->twin_size)
+            return;
+        bool read = h.command == VFIO_USER_DMA_READ, bad = a.address == UNMAPPED + 0x800;
+        struct vfio_user_header reply = h;
+        reply.flags = VFIO_USER_FLAG_TYPE_REPLY | (bad ? VFIO_USER_FLAG_ERROR : 0);
+        reply.error = bad ? EFAULT : 0;
+        reply.size = (uint32_t)(sizeof h + (bad ? 0 : sizeof a + (read ? a.count : 0)));
+        memset(data, 0x5a, sizeof data);
+        say(s->twin, reply, &a, bad ? 0 : sizeof a, data, !bad && read ? a.count : 0, NULL, 0);
+    }
+}
 
 static bool answered; /* the client has answered the server's command */
 
@@ -412,8 +506,12 @@ static long run(const struct scenario *c, long at, size_t expected, struct outco
 
     *o = (struct outcome){ .size = 0 };
     answered = false;
+    twin_of = o;
+    twin_answered = 0;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, backend), 0);
     stand_in_copy(&s, &starts[c->start]);
+    s.on_twin = answer_twin;
+    current = &s;
     c->send(s.client);
     say_fence(s.client);
     stand_in_start(&s, at);
@@ -430,6 +528,11 @@ static long run(const struct scenario *c, long at, size_t expected, struct outco
     }
     uint8_t more;
     assert_int_equal(recv(s.client, &more, 1, MSG_DONTWAIT), -1);
+    bool twin = stand_in_fd(&s, KEEP_TWIN) >= 0;
+    assert_int_equal(s.twin >= 0, twin);
+    if (twin)
+        assert_true(recv(s.twin, &more, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+    assert_int_equal(stand_in_fd(&s, KEEP_TWIN | 1), -1);
     collect(&s, o);
     stand_in_free(&s);
     close(backend[0]);
@@ -446,8 +549,12 @@ static size_t measure(const struct scenario *c)
     bool alive;
 
     answered = false;
+    twin_of = &o;
+    twin_answered = 0;
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, backend), 0);
     stand_in_copy(&s, &starts[c->start]);
+    s.on_twin = answer_twin;
+    current = &s;
     c->send(s.client);
     say_fence(s.client);
     stand_in_start(&s, 0);
@@ -480,6 +587,8 @@ static void compare(const struct outcome *o, const struct outcome *expected,
     if (o->backend_size != expected->backend_size ||
         memcmp(o->backend, expected->backend, o->backend_size) != 0)
         wrong = "backend";
+    if (o->twin_size != expected->twin_size || memcmp(o->twin, expected->twin, o->twin_size) != 0)
+        wrong = "commands on the twin socket";
     for (int i = 0; i < 6; i++)
         if (o->interrupts[i] < expected->interrupts[i] ||
             o->interrupts[i] > expected->interrupts[i] + 1)
@@ -513,8 +622,9 @@ static void every_point(void **state)
 }
 
 /* A device with a client that has set up everything. */
-static void make_ready(struct stand_in *s, bool platform)
+static void make_ready(struct stand_in *s, enum start start)
 {
+    bool platform = start == PLATFORM;
     static const struct option_value bus = { "bus", "platform" };
 
     uint8_t buf[4096];
@@ -527,13 +637,18 @@ static void make_ready(struct stand_in *s, bool platform)
     stand_in_start(s, 0);
     for (int i = 0; i < 4; i++)
         fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    say_version(s->client);
+    if (start == TWIN)
+        say_version_twin(s->client);
+    else
+        say_version(s->client);
     say_map(s->client, MAPPED, GUEST_SIZE, memory);
     say_map(s->client, UNMAPPED, 0x1000, -1);
     say_irqs(s->client, TRIGGER, 0, 0, 1, NULL, 0, fds, 1);
     say_irqs(s->client, TRIGGER, 1, 0, platform ? 1 : 3, NULL, 0, fds + 1, platform ? 1 : 3);
     if (!platform)
         say_write(s->client, 7, PCI_COMMAND, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 2, false);
+    if (start == TWIN)
+        do_io_fds(s->client);
     say_fence(s->client);
     do {
         have = stand_in_run(s, buf, have, at + sizeof h, &alive, NULL);
@@ -555,15 +670,16 @@ static int setup(void **state)
     stand_in_new(&starts[FRESH], &plugin, NULL, 0);
     stand_in_start(&starts[FRESH], 0);
     stand_in_stop(&starts[FRESH]);
-    make_ready(&starts[READY], false);
-    make_ready(&starts[PLATFORM], true);
+    make_ready(&starts[READY], READY);
+    make_ready(&starts[PLATFORM], PLATFORM);
+    make_ready(&starts[TWIN], TWIN);
     return 0;
 }
 
 static int teardown(void **state)
 {
     (void)state;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         stand_in_free(&starts[i]);
     return 0;
 }
