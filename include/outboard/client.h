@@ -174,7 +174,8 @@ struct ob_region {
     bool has_areas;
     uint32_t areas_count;
     const struct vfio_region_sparse_mmap_area *areas;
-    int fd;          /* what to map, owned by this structure; -1 when there is nothing */
+    int fd;          /* what to map, owned by this structure; -1 when there is nothing. A server may send
+                      * one for each area: then the first; ob_region_map() knows the others */
     bool may_shrink; /* the server can make the file of fd shorter */
     /* VFIO_USER_REGION_INFO_CAP_PLATFORM, which the regions of a device that is not on PCI have: the
      * region's name, what the device is, the most specific first, and the names of its interrupts by
@@ -326,7 +327,8 @@ int ob_client_irq_disable(struct ob_client *c, uint32_t index);
  * where this process has it, size bytes, and stays the caller's. flags: VFIO_DMA_MAP_FLAG_READ
  * (the device may read), _WRITE, or both. With a descriptor (fd >= 0, it stays the caller's) the
  * server may map its file from `offset` on; without (fd is -1, offset is 0) it sends messages.
- * -EINVAL: size 0, wraps round, other flags; -EEXIST: overlaps another map.
+ * -EINVAL: size 0, wraps round, other flags, or no whole pages of the server's (its smallest one); -EEXIST:
+ * overlaps another map; -ENOSPC: the server takes no more.
  *
  * The server can do as it likes to a file that it was given, also write to it where it holds a
  * writable descriptor, whatever the flags say. It can make the file shorter too, which kills this

@@ -102,6 +102,7 @@ static int add(struct ob_client *c, const struct dma_map *map)
     *copy = *map;
 
     pthread_mutex_lock(&c->lock);
+    uint64_t page = c->theirs.pgsizes & -c->theirs.pgsizes; /* the smallest */
     int ret = 0;
     if (c->negotiated && c->dma_count >= c->theirs.max_dma_maps) {
         client_set_error(c, "the server takes no more than %u DMA maps", c->theirs.max_dma_maps);
@@ -109,6 +110,10 @@ static int add(struct ob_client *c, const struct dma_map *map)
     } else if (find(c, map->first, map->last)) {
         client_set_error(c, "DMA map at 0x%llx overlaps another", (unsigned long long)map->first);
         ret = -EEXIST;
+    } else if (c->negotiated && !c->failed && (map->first | (map->last + 1)) & (page - 1)) {
+        client_set_error(c, "DMA map at 0x%llx: the server takes whole pages of %llu bytes",
+                         (unsigned long long)map->first, (unsigned long long)page);
+        ret = -EINVAL;
     } else if (!tsearch(copy, &c->dma, compare)) {
         client_set_error(c, "no memory for another DMA map");
         ret = -ENOMEM;

@@ -174,6 +174,7 @@ int ob_client_write_multi(struct ob_client *c, const struct vfio_user_write *wri
 /* A region under construction: the structure that the caller sees, and the reply behind it. */
 struct info {
     struct ob_region region;
+    struct wire_fds fds; /* region.fd is the first; of several, each is one area's */
     struct vfio_region_info head;
     uint32_t size;  /* of head and tail together, as received */
     uint8_t tail[]; /* capabilities; offsets count from the start of head */
@@ -256,7 +257,7 @@ static const char *take_capabilities(struct info *i)
 }
 
 /*
- * Fills in i->region, and takes the descriptor out of *fds. NULL, or what is wrong with the
+ * Fills in i->region, and takes the descriptors out of *fds. NULL, or what is wrong with the
  * reply.
  */
 static const char *take_info(struct info *i, uint32_t index, struct wire_fds *fds)
@@ -268,9 +269,8 @@ static const char *take_info(struct info *i, uint32_t index, struct wire_fds *fd
         return "the reply is about another region";
     if (i->head.size > INT64_MAX || (mapped && i->head.offset > INT64_MAX - i->head.size))
         return "no file can be as long as the reply says";
-    if (fds->count != (mapped ? 1 : 0))
-        return mapped ? "a region that can be mapped needs one descriptor"
-                      : "a region that cannot be mapped has a descriptor";
+    if (!mapped && fds->count)
+        return "a region that cannot be mapped has a descriptor";
     r->index = index;
     r->flags = i->head.flags;
     r->size = i->head.size;
@@ -278,10 +278,15 @@ static const char *take_info(struct info *i, uint32_t index, struct wire_fds *fd
     const char *wrong = take_capabilities(i);
     if (wrong || !mapped)
         return wrong;
-    r->fd = fds->fd[0];
+    if (fds->count != 1 && (!fds->count || fds->count != r->areas_count))
+        return "a region that can be mapped needs one descriptor, or one for each area";
+    i->fds = *fds;
     fds->count = 0;
-    int seals = fcntl(r->fd, F_GET_SEALS);
-    r->may_shrink = seals < 0 || !(seals & F_SEAL_SHRINK);
+    r->fd = i->fds.fd[0];
+    for (unsigned n = 0; n < i->fds.count; n++) {
+        int seals = fcntl(i->fds.fd[n], F_GET_SEALS);
+        r->may_shrink |= seals < 0 || !(seals & F_SEAL_SHRINK);
+    }
     return NULL;
 }
 
@@ -345,10 +350,10 @@ void ob_region_free(struct ob_region *r)
 {
     if (!r)
         return;
-    if (r->fd >= 0)
-        close(r->fd);
+    struct info *i = (struct info *)(void *)r; /* the first member */
+    wire_fds_close(&i->fds);
     free((void *)(uintptr_t)r->areas);
-    free(r); /* the first member of struct info */
+    free(i);
 }
 
 /* ---- Mapping ----------------------------------------------------------------------------- */
@@ -358,14 +363,17 @@ static bool inside(uint64_t offset, uint64_t size, uint64_t start, uint64_t leng
     return offset >= start && offset - start <= length && size <= length - (offset - start);
 }
 
-static bool can_map(const struct ob_region *r, uint64_t offset, uint64_t size)
+/* The descriptor that this range is to be mapped with, -1: it lies in no area. */
+static int fd_of(const struct ob_region *r, uint64_t offset, uint64_t size)
 {
+    const struct info *info = (const struct info *)(const void *)r;
+
     if (!r->has_areas)
-        return inside(offset, size, 0, r->size);
+        return inside(offset, size, 0, r->size) ? r->fd : -1;
     for (uint32_t i = 0; i < r->areas_count; i++)
         if (inside(offset, size, r->areas[i].offset, r->areas[i].size))
-            return true;
-    return false;
+            return info->fds.fd[info->fds.count > 1 ? i : 0];
+    return -1;
 }
 
 int ob_region_map(const struct ob_region *r, uint64_t offset, uint64_t size, int prot, void **p)
@@ -375,7 +383,8 @@ int ob_region_map(const struct ob_region *r, uint64_t offset, uint64_t size, int
 
     if (r->fd < 0 || (r->has_areas && r->areas_count == 0))
         return -ENOTSUP;
-    if (size == 0 || size > SIZE_MAX || !can_map(r, offset, size) || prot == PROT_NONE ||
+    int fd = fd_of(r, offset, size);
+    if (size == 0 || size > SIZE_MAX || fd < 0 || prot == PROT_NONE ||
         (prot & ~(PROT_READ | PROT_WRITE)) ||
         (r->offset + offset) % (uint64_t)sysconf(_SC_PAGESIZE))
         return -EINVAL;
@@ -386,11 +395,11 @@ int ob_region_map(const struct ob_region *r, uint64_t offset, uint64_t size, int
     if ((r->flags & need) != need)
         return -EACCES;
     /* Anything else than a plain file could do something when it is mapped or touched. */
-    if (fstat(r->fd, &st) < 0)
+    if (fstat(fd, &st) < 0)
         return -errno;
     if (!S_ISREG(st.st_mode) || !inside(r->offset + offset, size, 0, (uint64_t)st.st_size))
         return -EBADMSG;
-    void *address = mmap(NULL, size, prot, MAP_SHARED, r->fd, (off_t)(r->offset + offset));
+    void *address = mmap(NULL, size, prot, MAP_SHARED, fd, (off_t)(r->offset + offset));
     if (address == MAP_FAILED)
         return -errno;
     *p = address;

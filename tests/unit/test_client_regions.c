@@ -127,6 +127,45 @@ static void test_ordinary(void **state)
     fake_stop(&fake, c);
 }
 
+/* ---- One descriptor for each area ---------------------------------------------------------- */
+
+static void script_areas(struct fake *f)
+{
+    int fds[2];
+
+    FAKE_CHECK(f, fake_version(f, NULL) && fake_expect(f, VFIO_USER_DEVICE_GET_REGION_INFO));
+    for (int i = 0; i < 2; i++) {
+        fds[i] = memfd_create("area", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        FAKE_CHECK(f, ftruncate(fds[i], 9 * PAGE) == 0);
+        FAKE_CHECK(f, pwrite(fds[i], i ? "two" : "one", 4, PAGE + (i ? 4 : 1) * PAGE) == 4);
+        if (i == 0)
+            fcntl(fds[i], F_ADD_SEALS, F_SEAL_SHRINK);
+    }
+    fake_reply(f, &ordinary_region, sizeof ordinary_region, fds, 2);
+    close(fds[0]);
+    close(fds[1]);
+    FAKE_CHECK(f, !fake_take(f));
+}
+
+static void test_areas(void **state)
+{
+    struct ob_client *c = start(script_areas, NULL);
+    struct ob_region *r;
+    void *a, *b;
+    (void)state;
+
+    assert_int_equal(ob_client_region(c, 5, &r), 0);
+    assert_true(r->may_shrink); /* one of them may */
+    assert_int_equal(ob_region_map(r, PAGE, PAGE, PROT_READ, &a), 0);
+    assert_int_equal(ob_region_map(r, 4 * PAGE, PAGE, PROT_READ, &b), 0);
+    assert_string_equal(a, "one");
+    assert_string_equal(b, "two");
+    munmap(a, PAGE);
+    munmap(b, PAGE);
+    ob_region_free(r);
+    fake_stop(&fake, c);
+}
+
 /* ---- Replies that are wrong in one place ------------------------------------------------- */
 
 struct region_reply {
@@ -211,7 +250,8 @@ static void test_region(void **state)
     REGION(n, 40, -EBADMSG); /* a capability that is cut off */
     REGION(n, 64, -EBADMSG);
     REGION(nfds, 0, -EBADMSG);
-    REGION(nfds, 2, -EBADMSG);
+    REGION(nfds, 2, 0); /* one for each area */
+    REGION(nfds, 3, -EBADMSG);
     REGION(nfds, 16, -EBADMSG);
     REGION(info.argsz, 0xffffffff, -EBADMSG);
     REGION(info.argsz, 4000, 0);                              /* wants more room than it uses */
@@ -402,6 +442,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ordinary),
+        cmocka_unit_test(test_areas),
         cmocka_unit_test(test_region),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_descriptors),

@@ -130,7 +130,7 @@ static void script(struct fake *f)
     uint16_t sent = 0, answered = 0;
     uint8_t data[512];
 
-    FAKE_CHECK(f, fake_version(f, "\"max_data_xfer_size\":1024,\"write_multiple\":true"));
+    FAKE_CHECK(f, fake_version(f, "\"max_data_xfer_size\":1024,\"pgsizes\":1,\"write_multiple\":true"));
     memset(data, 0x77, sizeof data);
     while (fake_take(f)) {
         if ((f->m.h.flags & VFIO_USER_FLAG_TYPE) == VFIO_USER_FLAG_TYPE_REPLY) {
