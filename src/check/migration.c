@@ -29,9 +29,10 @@ enum outcome try_state(struct run *r, uint32_t state)
                        sizeof s);
 }
 
+/* There is no data in the request, by the text; but there are those who want room for the reply in it. */
 uint32_t get_state(struct run *r)
 {
-    struct state s;
+    struct state s = { 0 };
     if (ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, FEATURE_WHOLE, NULL,
                     0) == REFUSED &&
         ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, FEATURE_WHOLE, &s,

@@ -110,6 +110,7 @@ def test_a_relay_falsifies_nothing(relayed):
     assert not failed(check(relayed(Fault()).socket_path, "--destructive"))
 
 
+@pytest.mark.slow  # all of them together
 @pytest.mark.parametrize("fault, expected, options", faults.FAULTS,
                          ids=[fault.__name__ for fault, _, _ in faults.FAULTS])
 def test_a_fault_fails_its_checks(relayed, fault, expected, options):
