@@ -87,7 +87,6 @@ static bool hold(struct ob_device *dev, uint32_t q)
     }
     if (n > p->depth[q])
         p->depth[q] = (uint16_t)n;
-    p->one_by_one = p->depth[q] <= 1;
     if (distance(cq, p->signalled[q], cq->tail) >= p->depth[q] / 2u)
         return false;
     p->held |= 1ull << (q - 1);

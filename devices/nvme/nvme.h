@@ -294,7 +294,6 @@ struct private {
     uint64_t held;   /* those whose message waits for more entries */
     uint16_t depth[QUEUES];     /* entries at a time that the driver had not taken; learnt */
     uint16_t not_held[QUEUES];  /* no message is held for so many entries */
-    bool one_by_one;            /* the driver waits for each command, it seems */
     uint16_t signalled[QUEUES]; /* the tail when the last message was raised */
     bool coalescing;        /* entries were posted without an interrupt... */
     bool coalesce_timer;    /* ...and this is set, to make up for it */
@@ -305,7 +304,7 @@ struct private {
 
     /* Shadow doorbells. */
     bool polling;
-    uint32_t looks;
+    uint32_t looks; /* in vain */
     bool moved; /* since the timer of the polling was set */
     uint64_t poll_ns;      /* how long to look; learnt */
     uint64_t asleep_since; /* CLOCK_MONOTONIC ns */

@@ -27,9 +27,9 @@ bool work_pending(struct ob_device *dev)
 
     if (p->again || run_has_results(dev) || doorbell_moved(dev))
         return true;
-    /* The threads that io_uring or we have may need this very core; and so may whoever brings the interrupt
-     * to a guest that waits for it. */
-    if (p->outstanding || (p->one_by_one && ++p->looks % LOOKS == 0))
+    /* The threads that io_uring or we have may need this very core; and so may whoever brings the guest
+     * its interrupts. */
+    if (p->outstanding || ++p->looks % LOOKS == 0)
         sched_yield();
     return false;
 }
@@ -52,6 +52,7 @@ void work(struct ob_device *dev)
     struct private *p = ob_private(dev);
 
     p->again = p->blocked = false;
+    p->looks = 0;
     run_reap(dev);
     controller_settle(dev);
     if (can_complete(s))
