@@ -126,8 +126,9 @@ def runs(tmp_path_factory):
         return check(folder / fault, [CLIENTS / "faulty", "{}", fault, "1500"],
                      timeout=4000 if fault in HANGS else 8000)
 
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {fault: pool.submit(run, fault) for fault in FAULTS}
+    pool = concurrent.futures.ThreadPoolExecutor(AT_ONCE)
+    yield {fault: pool.submit(run, fault) for fault in FAULTS}
+    pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.slow
