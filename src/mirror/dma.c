@@ -11,7 +11,7 @@
 /* An address that no client maps. */
 #define NOWHERE UINT64_C(0x7eee00000000)
 
-static const uint8_t junk[256];
+static const uint8_t junk[PLAY_DATA];
 
 /* The first map that allows this, or NULL. */
 static const struct device_map *map_with(const struct play *p, uint32_t flags, uint32_t without)

@@ -54,18 +54,18 @@ struct asked *play_note(struct play *p, uint16_t command, uint32_t flags, uint64
 void play_ask(struct play *p, uint16_t command, uint32_t flags, uint64_t address, uint64_t count,
               const void *data, size_t data_size, bool must_fail)
 {
-    static struct reply r;
-    struct vfio_user_dma_access a = { address, count };
-    uint16_t id;
+    struct {
+        struct vfio_user_header header;
+        struct vfio_user_dma_access dma;
+        uint8_t data[PLAY_DATA];
+    } m = { .header = { .command = command, .flags = flags }, .dma = { address, count } };
 
-    if (!play_note(p, command, flags, address, count, must_fail, &id))
+    if (!play_note(p, command, flags, address, count, must_fail, &m.header.id))
         return;
-    *reply_header(&r) = (struct vfio_user_header){ .id = id, .command = command, .flags = flags };
-    reply_set(&r, &a, sizeof a);
+    m.header.size = (uint32_t)(offsetof(typeof(m), data) + data_size);
     if (data_size)
-        memcpy((uint8_t *)reply_body(&r) + sizeof a, data, data_size);
-    reply_resize(&r, sizeof a + data_size);
-    play_send_reply(p, &r);
+        memcpy(m.data, data, data_size);
+    play_send(p, &m, m.header.size, NULL, 0);
 }
 
 /* ---- What the client must keep to ---------------------------------------------------------- */
@@ -108,10 +108,8 @@ void play_look(struct play *p)
     if (end > limit)
         play_wrong(p, "maps a file up to 0x%llx that can be mapped up to 0x%llx",
                    (unsigned long long)end, (unsigned long long)limit);
-    if (w->gift_inode) {
-        w->looks++;
+    if (w->gift_inode)
         w->held = watch_holds(w, p->client) ? w->held + 1 : 0;
-    }
     play_look_size(p);
 }
 

@@ -103,7 +103,8 @@ void play_close(struct play *p);
  * would be wrong. NULL: too many were sent. */
 struct asked *play_note(struct play *p, uint16_t command, uint32_t flags, uint64_t address,
                         uint64_t count, bool must_fail, uint16_t *id);
-/* Sends a command with the structure of DMA commands. `data`: what follows it. */
+/* Sends a command with the structure of DMA commands. `data`: what follows it, at most PLAY_DATA bytes. */
+#define PLAY_DATA 64u
 void play_ask(struct play *p, uint16_t command, uint32_t flags, uint64_t address, uint64_t count,
               const void *data, size_t data_size, bool must_fail);
 

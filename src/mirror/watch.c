@@ -27,7 +27,7 @@ void watch_gift(struct watch *w, int fd)
         return;
     w->gift_device = st.st_dev;
     w->gift_inode = st.st_ino;
-    w->looks = w->held = 0;
+    w->held = 0;
 }
 
 static FILE *open_proc(pid_t pid, const char *name)

@@ -17,8 +17,8 @@ struct watch {
     /* A file of which the client got a descriptor that it has to close. */
     dev_t gift_device;
     ino_t gift_inode;
-    unsigned looks, held; /* since then, and how often in a row it was still there */
-    uint64_t anonymous;   /* bytes of its own memory when the misbehaviour happened */
+    unsigned held;      /* how many looks in a row it was still there */
+    uint64_t anonymous; /* bytes of its own memory when the misbehaviour happened */
 };
 
 /* From now on, look for mappings of this file beyond `limit` bytes. */
