@@ -105,7 +105,7 @@ BUT_NOT = {
 MAYBE = {"end": "pace.end@connect", "sigpipe": "pace.end@connect"}
 
 # Most of the time, the clients wait for what never comes.
-AT_ONCE = 16
+AT_ONCE = 24
 
 # The faults that hang are found by the mirror's patience, which all others only have to stay below.
 HANGS = {"silence", "end", "caps-loop"}
