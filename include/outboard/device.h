@@ -427,8 +427,9 @@ int ob_memory_write(struct ob_device *dev, uint64_t address, const void *buf, si
  * OB_WRITE or both.
  *
  * Each range that was got must be put, with the same arguments. Until then neither an unmap of the
- * memory nor a reset is acknowledged. A driver may change the bytes at any time. The pointers are this
- * process's: a successor gets them anew.
+ * memory nor a reset is acknowledged. So no put may wait for a transfer of ob_dma_read() or _write():
+ * while it waits for such a reply, QEMU answers no DMA message. A driver may change the bytes at any
+ * time. The pointers are this process's: a successor gets them anew.
  */
 #define OB_READ 1u
 #define OB_WRITE 2u
