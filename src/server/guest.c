@@ -29,9 +29,8 @@ const void *ob_memory_peek(struct ob_device *dev, uint64_t address, size_t n)
     return piece.base;
 }
 
-#define PIECES 64
+#define PIECES 64 /* looked at together; a range may have any number, as behind a virtual IOMMU */
 
-/* Pins or releases the regions of a range, PIECES at a time. */
 static void pin(struct ob_device *dev, const struct memory_piece *pieces, int n, int change)
 {
     for (int i = 0; i < n; i++)
@@ -39,10 +38,41 @@ static void pin(struct ob_device *dev, const struct memory_piece *pieces, int n,
     dev->pin_count += (uint64_t)(int64_t)(n * change);
 }
 
+/* The next pieces of what is left of a range, and what is left then. Their number, or -EFAULT. */
+static int next_pieces(struct ob_device *dev, uint64_t *address, uint64_t *left, unsigned access,
+                       struct memory_piece *pieces)
+{
+    int count = memory_translate(dev->memory, *address, *left, rights(access), pieces, PIECES);
+
+    if (count == -E2BIG)
+        count = PIECES;
+    for (int i = 0; i < count; i++) {
+        *address += pieces[i].size;
+        *left -= pieces[i].size;
+    }
+    return count;
+}
+
+static void unpin(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access);
+
+static int take(const struct memory_piece *pieces, int n, struct iovec *iov, int max)
+{
+    for (int i = 0; i < n; i++) {
+        if (!pieces[i].base)
+            return -EREMOTE;
+        if (i == max)
+            return -E2BIG;
+        iov[i] = (struct iovec){ pieces[i].base, pieces[i].size };
+    }
+    return n;
+}
+
 int ob_memory_get(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access,
                   struct iovec *iov, int max)
 {
     struct memory_piece pieces[PIECES];
+    uint64_t at = address, left = n, pinned = 0;
+    int total = 0;
 
     if (!bus_may_dma(dev))
         return -EPERM;
@@ -50,22 +80,22 @@ int ob_memory_get(struct ob_device *dev, uint64_t address, uint64_t n, unsigned 
         dev->refused = true;
         return -EBUSY;
     }
-    int count = memory_translate(dev->memory, address, n, rights(access), pieces,
-                                 max < PIECES ? max : PIECES);
-    if (count < 0)
-        return count;
-    int ret = memory_check(dev->memory, pieces, count);
-    if (ret < 0)
-        return ret;
-    for (int i = 0; i < count; i++) {
-        if (!pieces[i].base)
-            return -EREMOTE;
-        iov[i] = (struct iovec){ pieces[i].base, pieces[i].size };
+    while (left) {
+        int count = next_pieces(dev, &at, &left, access, pieces);
+        int ret = count < 0 ? count : memory_check(dev->memory, pieces, count);
+        if (ret == 0)
+            ret = take(pieces, count, iov + total, max - total);
+        if (ret < 0) {
+            unpin(dev, address, pinned, access);
+            return ret;
+        }
+        pin(dev, pieces, count, 1);
+        total += count;
+        pinned = n - left;
     }
     if (access & OB_WRITE)
         memory_written(dev->memory, address, n); /* at the put again: the log may be read in between */
-    pin(dev, pieces, count, 1);
-    return count;
+    return total;
 }
 
 /* Regions stay in the table while they are pinned, whatever became of their files. */
@@ -80,17 +110,26 @@ static void put_lost(struct ob_device *dev, uint64_t address, uint64_t n)
     }
 }
 
-void ob_memory_put(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access)
+static void unpin(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access)
 {
     struct memory_piece pieces[PIECES];
 
     /* What was translated once still is: it was pinned. Unless the client truncated its file. */
-    int count = memory_translate(dev->memory, address, n, rights(access), pieces, PIECES);
-    if (count < 0)
-        put_lost(dev, address, n);
+    while (n) {
+        int count = next_pieces(dev, &address, &n, access, pieces);
+        if (count < 0) {
+            put_lost(dev, address, n);
+            return;
+        }
+        pin(dev, pieces, count, -1);
+    }
+}
+
+void ob_memory_put(struct ob_device *dev, uint64_t address, uint64_t n, unsigned access)
+{
+    unpin(dev, address, n, access);
     if (access & OB_WRITE)
         memory_written(dev->memory, address, n);
-    pin(dev, pieces, count < 0 ? 0 : count, -1);
     if (dev->quiesce)
         dev->resume = true; /* the message that waits is tried again when this step is done */
 }

@@ -332,6 +332,35 @@ static void queues_go_round_in_shadow(void **state)
         queues_go_round(state);
 }
 
+/* As behind a virtual IOMMU: each page is a map of its own, and neighbours that the device joins. */
+static void a_map_for_each_page(void **state)
+{
+    const uint64_t here = DRIVER_BASE + driver.size;
+    uint8_t *data = pages(256), *back = pages(256);
+    (void)state;
+
+    for (unsigned i = 0; i < 256; i++)
+        assert_int_equal(driver_map(&driver, here + i * 4096, data + (i * 37 % 256) * 4096, 4096), 0);
+    fill(data, MIB, 7);
+    struct nvme_command w = rw(NVM_WRITE, data, 0, 2048), r = rw(NVM_READ, back, 0, 2048);
+    uint64_t *list = page();
+    for (unsigned i = 1; i < 256; i++)
+        list[i - 1] = here + i * 4096;
+    w.prp1 = here;
+    w.prp2 = driver_address(&driver, list);
+    assert_int_equal(io(&w), 0);
+    assert_int_equal(io(&r), 0);
+    for (unsigned i = 0; i < 256; i++)
+        assert_memory_equal(back + i * 4096, data + (i * 37 % 256) * 4096, 4096);
+    memset(data, 0, MIB);
+    r.prp1 = w.prp1;
+    r.prp2 = w.prp2;
+    assert_int_equal(io(&r), 0);
+    assert_true(is_filled(data, MIB, 7));
+    for (unsigned i = 0; i < 256; i++)
+        assert_int_equal(ob_client_dma_unmap(driver.client, here + i * 4096, 4096), 0);
+}
+
 /* A completion queue that is full holds commands back, and loses none. */
 static void full_completion_queue(void **state)
 {
@@ -426,6 +455,7 @@ int main(void)
         NVME_TEST(queues_go_round_in_shadow),
         NVME_TEST(full_completion_queue),
         NVME_TEST(arbitration),
+        NVME_TEST(a_map_for_each_page),
     };
     return cmocka_run_group_tests(tests, fixture_serve, fixture_end);
 }
