@@ -1,11 +1,13 @@
 """Guests whose memory QEMU keeps to itself: every byte of DMA is a message to it, or from it."""
 
 import os
+import time
 
 import pytest
 
 from bootable import bios_disk
-from nvme import FIO, MIB, check_file_system, complaints, disk, file_in, fio, nvme_cli
+from nvme import (FIO, MIB, check_file_system, complaints, disk, file_in, fio, fio_command,
+                  nvme_cli)
 from test_nvme import md5, write_file
 
 
@@ -106,3 +108,32 @@ def test_all_at_once(serve, boot, guest_program, tmp_path):
     vm.poweroff()
     text = (tmp_path / "line").read_text()
     assert text == "hello\n" * (len(text) // 6) and text
+
+
+def test_stops_and_goes_on(serve, boot, tmp_path):
+    """QEMU answers the disk's messages while its guest is stopped, and nothing is lost."""
+    image = disk(tmp_path, size=64 * MIB)
+    vm = boot(devices=[serve("nvme", f"file={image}")], shared=False, cpus=2, files=FIO)
+    vm.check(f"({fio_command(**SMALL, loops=2)} || touch /tmp/failed) > /tmp/fio 2>&1 &")
+    for _ in range(5):
+        time.sleep(0.5)
+        vm.qmp("stop")
+        time.sleep(0.2)
+        vm.qmp("cont")
+    vm.check("wait; cat /tmp/fio; ! [ -e /tmp/failed ]", timeout=120)
+    assert complaints(vm) == ""
+    vm.poweroff()
+
+
+@pytest.mark.parametrize("shared, options", [(True, []), (False, ["msix=off"])],
+                         ids=["shared", "messages-msi"])
+def test_behind_an_iommu(serve, boot, tmp_path, shared, options):
+    """Every buffer is mapped for its command alone, and unmapped after it."""
+    image = disk(tmp_path, size=64 * MIB)
+    vm = boot(devices=[serve("nvme", f"file={image}", *options)], shared=shared, cpus=2, files=FIO, iommu=True,
+              append="iommu.strict=1")
+    # Messages are remapped as well, so MSI has more than one of them.
+    assert int(vm.check("ls /sys/class/nvme/nvme0/device/msi_irqs | wc -l")) == 3
+    assert fio(vm, **SMALL) == (8 * MIB, 8 * MIB)
+    assert complaints(vm) == ""
+    vm.poweroff()
