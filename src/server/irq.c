@@ -162,7 +162,11 @@ void irq_reset(struct ob_device *dev)
 
 /* ---- After the step ---------------------------------------------------------------------------- */
 
-/* Writes to an eventfd whose counter is full would wait; the client that filled it loses nothing. */
+/*
+ * Writes to an eventfd whose counter is full would wait; the client that filled it loses nothing. One that
+ * fills it between the look and the write makes its own worker wait until it reads: eventfds know no
+ * RWF_NOWAIT, and O_NONBLOCK would be set for the client too, which may want to wait in its reads.
+ */
 static void signal_eventfd(struct ob_device *dev, int fd)
 {
     struct pollfd p = { .fd = fd, .events = POLLOUT };
