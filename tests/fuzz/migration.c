@@ -21,12 +21,17 @@
 #include "worker/loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <nvme/spec.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-extern const struct ob_plugin *const ob_plugin_edu, *const ob_plugin_serial, *const ob_plugin_probe;
+extern const struct ob_plugin *const ob_plugin_edu, *const ob_plugin_serial, *const ob_plugin_probe,
+    *const ob_plugin_nvme;
 
-#define DEVICES 3
+#define DEVICES 4
 #define RECORDS 512
 #define LONGEST (1u << 20)
 
@@ -89,6 +94,42 @@ static void access_region(bool is_write, uint32_t region, uint64_t at, uint32_t 
     server_step_end(dev, 0, 0);
 }
 
+/* The disk's engine has no threads, and does its work in the caller: a run is the same each time. */
+static bool stopped;
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg)
+{
+    return stopped ? EAGAIN : __real_pthread_create(thread, attr, run, arg);
+}
+
+static void disk_register(uint64_t at, uint64_t v, uint32_t n)
+{
+    access_region(true, 0, at, n, v);
+}
+
+/* The disk with its queues in memory, and a command in one of them. */
+static void drive_disk(uint8_t how)
+{
+    struct nvme_command c = { .opcode = take8(&in), .cid = how, .nsid = 1, .prp1 = 0x106000,
+                              .cdw10 = how & 0x40 ? (uint32_t)take_number(&in) : 1,
+                              .cdw11 = how & 0x80 ? (uint32_t)take_number(&in) : 1 };
+    uint32_t q = how & 3, at = how >> 2 & 7;
+
+    if (how & 0x20) {
+        disk_register(REG_AQA, 7 << 16 | 7, 4);
+        disk_register(REG_ASQ, 0x100000, 8);
+        disk_register(REG_ACQ, 0x101000, 8);
+        disk_register(REG_CC, CC_EN | 6u << 16 | 4u << 20, 4);
+        access_region(true, 7, 4, 2, 6);
+    }
+    if (q == 1 && c.opcode == ADMIN_CREATE_CQ)
+        c.prp1 = 0x103000;
+    REQUIRE(pwrite(descriptor[FD_SEALED], &c, sizeof c, q * 0x2000 + at * (off_t)sizeof c) == sizeof c);
+    disk_register(REG_DOORBELLS + q * 8, (at + 1) % 8, 4);
+    turn();
+}
+
 /* Some acts of a driver, and of time. */
 static void drive(void)
 {
@@ -98,6 +139,10 @@ static void drive(void)
         uint32_t bytes = dev->plugin == ob_plugin_serial && !region ? 1 : 4;
         uint64_t at = take8(&in) * (uint64_t)bytes;
 
+        if (dev->plugin == ob_plugin_nvme && how & 8) {
+            drive_disk((uint8_t)at);
+            continue;
+        }
         switch (how % 8) {
         case 0: access_region(false, region, at, bytes, 0); break;
         case 1: clock_advance(take8(&in) * UINT64_C(10000000)); turn(); break;
@@ -222,18 +267,26 @@ static void map_memory(void)
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    const struct ob_plugin *plugins[DEVICES] = { ob_plugin_edu, ob_plugin_serial, ob_plugin_probe };
-    static const struct option_value options[] = { { "path", "/dev/null" } };
+    const struct ob_plugin *plugins[DEVICES] = { ob_plugin_edu, ob_plugin_serial, ob_plugin_probe,
+                                                 ob_plugin_nvme };
+    static char disk[32];
+    static const struct option_value options[DEVICES][2] = {
+        [1] = { { "path", "/dev/null" } }, [3] = { { "file", disk }, { "engine", "threads" } }
+    };
+    static const unsigned counts[DEVICES] = { 0, 1, 0, 2 };
+    int file = memfd_create("disk", MFD_CLOEXEC);
 
     (void)argc;
     (void)argv;
     signal(SIGPIPE, SIG_IGN);
     descriptors_open();
+    REQUIRE(file >= 0 && ftruncate(file, 65536) == 0);
+    snprintf(disk, sizeof disk, "/proc/self/fd/%d", file);
     clock_stop(); /* so that no time that is kept was a real one */
     for (int i = 0; i < DEVICES; i++) {
         struct served *s = &worlds[i].served;
         REQUIRE(loop_open(&worlds[i].loop) == 0);
-        s->dev = dev = server_device_new(plugins[i], plugins[i]->name, options, i == 1,
+        s->dev = dev = server_device_new(plugins[i], plugins[i]->name, options[i], counts[i],
                                          worlds[i].loop.epoll, NULL, -1, NULL);
         REQUIRE(dev && dev->stream && lobby_open(&s->lobby, dev, -1) == 0);
         worlds[i].loop.first = s;
@@ -246,12 +299,22 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 /* As after power on, whatever state it was left in. */
 static void end(void)
 {
-    server_step_begin(dev);
-    REQUIRE(server_reset(dev) == 0);
-    server_step_end(dev, 0, 0);
+    int ret = -EINPROGRESS;
+
+    for (unsigned i = 0; ret == -EINPROGRESS; i++) {
+        REQUIRE(i < 200);
+        server_step_begin(dev);
+        ret = server_reset(dev);
+        if (ret < 0)
+            server_step_undo(dev);
+        server_step_end(dev, 0, 0);
+        turn();
+    }
+    REQUIRE(ret == 0);
     REQUIRE(dev->migration->state == VFIO_DEVICE_STATE_RUNNING);
     server_step_begin(dev);
-    memset(dev->state, 0, dev->plugin->state.size);
+    if (dev->plugin != ob_plugin_nvme) /* which finds out at its start how large its files are */
+        memset(dev->state, 0, dev->plugin->state.size);
     server_power_on(dev);
     server_step_end(dev, 0, 0);
     turn();
@@ -263,11 +326,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     in = (struct input){ data, size };
     uint8_t how = take8(&in);
-    struct world *w = &worlds[how % 8 == 7 ? 2 : how % 2];
+    struct world *w = &worlds[how % 8 == 7 ? 2 : how % 8 == 6 ? 3 : how % 2];
     loop = &w->loop;
     dev = w->served.dev;
     dev->log_lines = 8;
     clock_stop();
+    stopped = true;
     drive();
     save();
     find_records();
@@ -283,6 +347,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         drive();
     }
     end();
+    stopped = false;
     clock_go_on();
     REQUIRE(descriptor_lowest() == lowest);
     return 0;
