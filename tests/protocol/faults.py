@@ -125,7 +125,7 @@ class CutWriteServed(Serves):
         return request.body[:16]
 
 
-@fault("message.fd-info", options=["--timeout=1000"])
+@fault("message.fd-info", options=["--timeout=3000"])
 class KeepsDescriptors(Fault):
     def __init__(self):
         self.kept = []
@@ -591,8 +591,7 @@ class NoOffsets(Reply):
     command = DMA_MAP
 
     def falsify(self, session, request, reply):
-        if request.get("Q", 8) == 8 * PAGE and request.get("Q", 24) == PAGE and \
-                not reply.flags & ERROR:
+        if request.get("QQQ", 8) == (8 * PAGE, BASE, PAGE) and not reply.flags & ERROR:
             reply.refuse(errno.EINVAL)
 
 
@@ -835,7 +834,7 @@ class RemembersEventfds(Fault):
         return message
 
 
-@fault("robust.wrong-irq-info", options=["--timeout=1000"])
+@fault("robust.wrong-irq-info", options=["--timeout=3000"])
 class SaysNothing(Fault):
     """To what it does not like: a body of its own length."""
 

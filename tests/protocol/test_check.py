@@ -169,7 +169,7 @@ def test_nobody_is_there(tmp_path):
 
 def test_another_client_is_served(edu, connect):
     c = connect(edu)
-    one_line(run(edu.socket, "--timeout=300"), 1, str(edu.socket), "client already")
+    one_line(run(edu.socket, "--timeout=2000"), 1, str(edu.socket), "client already")
     assert c.device_info()
 
 
