@@ -345,6 +345,15 @@ int ob_client_dma_map(struct ob_client *c, uint64_t address, uint64_t size, void
 int ob_client_dma_unmap(struct ob_client *c, uint64_t address, uint64_t size);
 int ob_client_dma_unmap_all(struct ob_client *c);
 
+/* The same as requests, see ob_client_start_read(): many under way at once, which is how a guest with a
+ * virtual IOMMU is kept up with. They may be kept here to be sent in one go: with the next call of this
+ * connection that sends something, or asks or waits for a request. What is wrong is said at once, or by
+ * ob_request_wait(). */
+int ob_client_start_dma_map(struct ob_client *c, uint64_t address, uint64_t size, void *memory, int fd,
+                            uint64_t offset, uint32_t flags, struct ob_request **request);
+int ob_client_start_dma_unmap(struct ob_client *c, uint64_t address, uint64_t size,
+                              struct ob_request **request);
+
 /* ---- Migration ----------------------------------------------------------------------------- */
 
 /*

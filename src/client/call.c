@@ -197,6 +197,8 @@ static int finish(struct ob_client *c, struct ob_request *rq)
 {
     int ret = 0;
 
+    if (rq->state == REQUEST_SENT)
+        ret = client_flush(c, rq->deadline);
     while (rq->state == REQUEST_SENT && !c->failed && ret == 0)
         ret = c->reading ? follow(c, rq) : lead(c, rq);
     if (!c->reading && c->waiting)
@@ -228,8 +230,9 @@ int client_negotiated(struct ob_client *c)
     return -ENOTCONN;
 }
 
-/* Takes a slot and sends the request. With `own`, the slot keeps the call itself. */
-static int send_request(struct ob_client *c, struct call *call, bool own,
+/* Takes a slot and sends the request by `send`. With `own`, the slot keeps the call itself. */
+typedef int send_fn(struct ob_client *c, struct call *call, uint64_t deadline);
+static int send_request(struct ob_client *c, struct call *call, bool own, send_fn *send,
                         struct ob_request **request)
 {
     uint64_t deadline = client_deadline(c);
@@ -250,7 +253,7 @@ static int send_request(struct ob_client *c, struct call *call, bool own,
     rq->state = REQUEST_SENT;
     call->request.header.id = rq->id;
 
-    int ret = client_send(c, call, deadline);
+    int ret = send(c, call, deadline);
     if (ret < 0) {
         explain(c, call, ret);
         client_free_request(c, rq);
@@ -267,7 +270,7 @@ int client_call(struct ob_client *c, struct call *call)
     pthread_mutex_lock(&c->lock);
     int ret = call->request.header.command == VFIO_USER_VERSION ? c->failed : client_negotiated(c);
     if (ret == 0)
-        ret = send_request(c, call, false, &rq);
+        ret = send_request(c, call, false, client_send, &rq);
     if (ret == 0)
         ret = finish(c, rq);
     pthread_mutex_unlock(&c->lock);
@@ -288,7 +291,8 @@ int client_post(struct ob_client *c, struct call *call)
     return ret;
 }
 
-int client_start(struct ob_client *c, const struct call *call, struct ob_request **request)
+static int start(struct ob_client *c, const struct call *call, send_fn *send,
+                 struct ob_request **request)
 {
     pthread_mutex_lock(&c->lock);
     int ret = client_negotiated(c);
@@ -297,9 +301,19 @@ int client_start(struct ob_client *c, const struct call *call, struct ob_request
         ret = -EAGAIN;
     }
     if (ret == 0)
-        ret = send_request(c, (struct call *)(uintptr_t)call, true, request);
+        ret = send_request(c, (struct call *)(uintptr_t)call, true, send, request);
     pthread_mutex_unlock(&c->lock);
     return ret;
+}
+
+int client_start(struct ob_client *c, const struct call *call, struct ob_request **request)
+{
+    return start(c, call, client_send, request);
+}
+
+int client_start_held(struct ob_client *c, const struct call *call, struct ob_request **request)
+{
+    return start(c, call, client_hold, request);
 }
 
 int ob_request_wait(struct ob_request *rq)
@@ -308,6 +322,7 @@ int ob_request_wait(struct ob_request *rq)
 
     pthread_mutex_lock(&c->lock);
     int ret = finish(c, rq);
+    client_dma_ended(c, &rq->own.request, ret); /* the slot may be free, but nobody has taken it */
     pthread_mutex_unlock(&c->lock);
     return ret;
 }
@@ -317,7 +332,7 @@ bool ob_request_done(struct ob_request *rq)
     struct ob_client *c = rq->client;
 
     pthread_mutex_lock(&c->lock);
-    if (rq->state == REQUEST_SENT && !c->failed)
+    if (rq->state == REQUEST_SENT && client_flush(c, rq->deadline) == 0)
         client_look(c);
     bool done = rq->state != REQUEST_SENT || c->failed || client_now() >= rq->deadline;
     pthread_mutex_unlock(&c->lock);

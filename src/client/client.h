@@ -35,6 +35,9 @@
 /* More requests than this without an answer: the server is beyond hope. */
 #define CLIENT_MAX_ABANDONED 64u
 
+/* Bytes of requests that wait to be sent together. */
+#define CLIENT_HELD 8192u
+
 /* Commands of the server that may wait for our answer before we stop to read. */
 #define CLIENT_MAX_ANSWERS 256u
 
@@ -120,6 +123,8 @@ struct ob_client {
     struct answer answers[CLIENT_MAX_ANSWERS]; /* a ring */
     unsigned answers_first, answers_count;
     uint8_t *out; /* an answer's data, for who sends */
+    uint8_t held[CLIENT_HELD]; /* whole messages that go before the next; nobody adds while one sends */
+    size_t held_size;
 
     bool reading;
     struct ob_request *waiting; /* threads that wait for replies while another reads */
@@ -169,6 +174,8 @@ int client_refuse(struct ob_client *c, int error, const char *format, ...)
 int client_call(struct ob_client *c, struct call *call);
 int client_post(struct ob_client *c, struct call *call);
 int client_start(struct ob_client *c, const struct call *call, struct ob_request **request);
+/* The same, but the message may stay here until somebody waits for a reply: several go at once. */
+int client_start_held(struct ob_client *c, const struct call *call, struct ob_request **request);
 /*
  * A reply that was well-formed, but cannot be right: -EBADMSG, with the sentence. Without the
  * lock.
@@ -186,6 +193,10 @@ const char *client_take_platform(struct ob_region *r, const uint8_t *bytes, size
 /* send.c, with the lock held, which is given up meanwhile. */
 /* Sends a whole message. -ETIMEDOUT: nothing was sent; else the connection is lost on errors. */
 int client_send(struct ob_client *c, struct call *call, uint64_t deadline);
+/* Keeps a message to be sent with the next one, if it can; else sends it. */
+int client_hold(struct ob_client *c, struct call *call, uint64_t deadline);
+/* Sends what was kept. 0 or as client_send(). */
+int client_flush(struct ob_client *c, uint64_t deadline);
 /*
  * Sends the waiting answers, unless another thread sends, who will do it. For who holds
  * `reading`.
@@ -221,6 +232,8 @@ bool client_command(struct ob_client *c, const void *bytes, size_t n, size_t nfd
 /* Copies n bytes of the device's memory to buf, or from it. 0 or a positive errno. */
 int client_dma_copy(struct ob_client *c, uint64_t address, void *buf, uint64_t n, uint32_t need);
 void client_dma_clear(struct ob_client *c);
+/* A DMA_MAP or DMA_UNMAP has come to its end. Other requests are fine. */
+void client_dma_ended(struct ob_client *c, const struct wire_message *request, int result);
 
 /*
  * call.c: CLOCK_MONOTONIC in ns; the moment until which a wait that begins now may last; and a

@@ -107,85 +107,89 @@ static int add(struct ob_client *c, const struct dma_map *map)
     if (c->negotiated && c->dma_count >= c->theirs.max_dma_maps) {
         client_set_error(c, "the server takes no more than %u DMA maps", c->theirs.max_dma_maps);
         ret = -ENOSPC;
-    } else if (find(c, map->first, map->last)) {
-        client_set_error(c, "DMA map at 0x%llx overlaps another", (unsigned long long)map->first);
-        ret = -EEXIST;
-    } else if (c->negotiated && !c->failed && (map->first | (map->last + 1)) & (page - 1)) {
+    } else if (c->negotiated && !c->failed && (map->first | (map->last + 1)) & (page - 1) &&
+               !find(c, map->first, map->last)) {
         client_set_error(c, "DMA map at 0x%llx: the server takes whole pages of %llu bytes",
                          (unsigned long long)map->first, (unsigned long long)page);
         ret = -EINVAL;
-    } else if (!tsearch(copy, &c->dma, compare)) {
-        client_set_error(c, "no memory for another DMA map");
-        ret = -ENOMEM;
     } else {
-        c->dma_count++;
+        struct dma_map **node = tsearch(copy, &c->dma, compare);
+        ret = !node ? -ENOMEM : *node != copy ? -EEXIST : 0;
+        c->dma_count += ret == 0;
     }
+    if (ret == -ENOMEM)
+        client_set_error(c, "no memory for another DMA map");
+    if (ret == -EEXIST)
+        client_set_error(c, "DMA map at 0x%llx overlaps another", (unsigned long long)map->first);
     pthread_mutex_unlock(&c->lock);
     if (ret < 0)
         free(copy);
     return ret;
 }
 
-/* false: there is no such map. */
+/* With the lock. false: there is no such map. */
 static bool remove_exactly(struct ob_client *c, uint64_t first, uint64_t last)
 {
-    pthread_mutex_lock(&c->lock);
     struct dma_map *map = find(c, first, last);
     bool found = map && map->first == first && map->last == last;
     if (found)
         drop(c, map);
-    pthread_mutex_unlock(&c->lock);
     return found;
 }
 
-int ob_client_dma_map(struct ob_client *c, uint64_t address, uint64_t size, void *memory, int fd,
-                      uint64_t offset, uint32_t flags)
+/* A map that the server did not take was none. One that is being unmapped the server may use until it
+ * has replied; whatever that says, it is gone then. */
+void client_dma_ended(struct ob_client *c, const struct wire_message *request, int result)
+{
+    if (request->header.command == VFIO_USER_DMA_MAP && result < 0)
+        remove_exactly(c, request->map.address, request->map.address + (request->map.size - 1));
+    else if (request->header.command == VFIO_USER_DMA_UNMAP && request->unmap.flags)
+        client_dma_clear(c);
+    else if (request->header.command == VFIO_USER_DMA_UNMAP)
+        remove_exactly(c, request->unmap.address, request->unmap.address + (request->unmap.size - 1));
+}
+
+/* Remembers the map, and makes the call that tells the server of it. */
+static int map_call(struct ob_client *c, uint64_t address, uint64_t size, void *memory, const int *fd,
+                    uint64_t offset, uint32_t flags, struct call *call)
 {
     const uint32_t both = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
     uint64_t last = address + (size - 1);
 
     if (size == 0 || last < address || size > SIZE_MAX || !memory || !flags || (flags & ~both) ||
-        (fd < 0 && offset) || offset + size < offset)
+        (*fd < 0 && offset) || offset + size < offset)
         return client_refuse(c, -EINVAL,
                              "DMA map of 0x%llx bytes at 0x%llx, offset 0x%llx, flags "
                              "0x%x makes no sense",
                              (unsigned long long)size, (unsigned long long)address,
                              (unsigned long long)offset, flags);
-    int ret = add(c, &(struct dma_map){ address, last, memory, flags });
-    if (ret < 0)
-        return ret;
-
-    struct call call = {
+    *call = (struct call){
         .request = { .header.command = VFIO_USER_DMA_MAP,
-                     .map = { .argsz = sizeof call.request.map,
+                     .map = { .argsz = sizeof call->request.map,
                               .flags = flags,
                               .offset = offset,
                               .address = address,
                               .size = size } },
-        .fixed = sizeof call.request.map,
-        .fds = &fd,
-        .nfds = fd >= 0,
+        .fixed = sizeof call->request.map,
+        .fds = fd,
+        .nfds = *fd >= 0,
     };
-    ret = client_call(c, &call);
-    if (ret < 0)
-        remove_exactly(c, address, last);
-    return ret;
+    return add(c, &(struct dma_map){ address, last, memory, flags });
 }
 
-static int send_unmap(struct ob_client *c, uint64_t address, uint64_t size, uint32_t flags)
+static struct call unmap_call(uint64_t address, uint64_t size, uint32_t flags)
 {
-    struct call call = {
+    return (struct call){
         .request = { .header.command = VFIO_USER_DMA_UNMAP,
-                     .unmap = { .argsz = sizeof call.request.unmap,
+                     .unmap = { .argsz = sizeof(struct vfio_user_dma_unmap),
                                 .flags = flags,
                                 .address = address,
                                 .size = size } },
-        .fixed = sizeof call.request.unmap,
+        .fixed = sizeof(struct vfio_user_dma_unmap),
     };
-    return client_call(c, &call);
 }
 
-int ob_client_dma_unmap(struct ob_client *c, uint64_t address, uint64_t size)
+static int check_unmap(struct ob_client *c, uint64_t address, uint64_t size)
 {
     uint64_t last = address + (size - 1);
 
@@ -196,20 +200,63 @@ int ob_client_dma_unmap(struct ob_client *c, uint64_t address, uint64_t size)
         client_set_error(c, "there is no DMA map of 0x%llx bytes at 0x%llx",
                          (unsigned long long)size, (unsigned long long)address);
     pthread_mutex_unlock(&c->lock);
-    if (!found)
-        return -ENOENT;
+    return found ? 0 : -ENOENT;
+}
 
-    /* The server may use the memory until it has replied. */
-    int ret = send_unmap(c, address, size, 0);
-    remove_exactly(c, address, last);
+/* The call, to its end: the reply, or an error. */
+static int call_and_end(struct ob_client *c, struct call *call)
+{
+    int ret = client_call(c, call);
+    pthread_mutex_lock(&c->lock);
+    client_dma_ended(c, &call->request, ret);
+    pthread_mutex_unlock(&c->lock);
     return ret;
+}
+
+static int start_call(struct ob_client *c, struct call *call, struct ob_request **request)
+{
+    int ret = client_start_held(c, call, request);
+    if (ret < 0 && call->request.header.command == VFIO_USER_DMA_MAP) {
+        pthread_mutex_lock(&c->lock);
+        client_dma_ended(c, &call->request, ret);
+        pthread_mutex_unlock(&c->lock);
+    }
+    return ret;
+}
+
+int ob_client_dma_map(struct ob_client *c, uint64_t address, uint64_t size, void *memory, int fd,
+                      uint64_t offset, uint32_t flags)
+{
+    struct call call;
+    int ret = map_call(c, address, size, memory, &fd, offset, flags, &call);
+    return ret < 0 ? ret : call_and_end(c, &call);
+}
+
+int ob_client_start_dma_map(struct ob_client *c, uint64_t address, uint64_t size, void *memory, int fd,
+                            uint64_t offset, uint32_t flags, struct ob_request **request)
+{
+    struct call call;
+    int ret = map_call(c, address, size, memory, &fd, offset, flags, &call);
+    return ret < 0 ? ret : start_call(c, &call, request);
+}
+
+int ob_client_dma_unmap(struct ob_client *c, uint64_t address, uint64_t size)
+{
+    struct call call = unmap_call(address, size, 0);
+    int ret = check_unmap(c, address, size);
+    return ret < 0 ? ret : call_and_end(c, &call);
+}
+
+int ob_client_start_dma_unmap(struct ob_client *c, uint64_t address, uint64_t size,
+                              struct ob_request **request)
+{
+    struct call call = unmap_call(address, size, 0);
+    int ret = check_unmap(c, address, size);
+    return ret < 0 ? ret : start_call(c, &call, request);
 }
 
 int ob_client_dma_unmap_all(struct ob_client *c)
 {
-    int ret = send_unmap(c, 0, 0, VFIO_DMA_UNMAP_FLAG_ALL);
-    pthread_mutex_lock(&c->lock);
-    client_dma_clear(c);
-    pthread_mutex_unlock(&c->lock);
-    return ret;
+    struct call call = unmap_call(0, 0, VFIO_DMA_UNMAP_FLAG_ALL);
+    return call_and_end(c, &call);
 }

@@ -5,13 +5,14 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 
 /* How long a sender waits before it looks again whether it has to read. */
 #define RECHECK_NS 10000000u
 
 /* A message on its way. */
 struct outgoing {
-    struct iovec iov[3];
+    struct iovec iov[4];
     int first, end; /* of iov, what is still to be sent */
     const int *fds;
     unsigned nfds;
@@ -150,17 +151,9 @@ void client_answer(struct ob_client *c)
     finish_sending(c, true);
 }
 
-int client_send(struct ob_client *c, struct call *call, uint64_t deadline)
+/* Waits for the right to send. */
+static int begin_sending(struct ob_client *c, uint64_t deadline)
 {
-    struct vfio_user_header *h = &call->request.header;
-    void *fixed = &call->request.version; /* any member of the union */
-    struct outgoing o = { .iov = { { h, sizeof *h },
-                                   { fixed, call->fixed },
-                                   { (void *)(uintptr_t)call->data, call->data_size } },
-                          .end = 3,
-                          .fds = call->fds,
-                          .nfds = call->nfds };
-
     while (c->sending && !c->failed) {
         c->senders++;
         bool in_time = client_wait(c, &c->sent, deadline);
@@ -170,13 +163,80 @@ int client_send(struct ob_client *c, struct call *call, uint64_t deadline)
     }
     if (c->failed)
         return c->failed;
-    h->size = (uint32_t)(sizeof *h + call->fixed + call->data_size);
     c->sending = true;
+    return 0;
+}
+
+/* Sends what begins with all that was kept. By the holder of `sending`. */
+static int send_all(struct ob_client *c, struct outgoing *o, uint64_t deadline, const char *what)
+{
     pthread_mutex_unlock(&c->lock);
-    int ret = push(c, &o, deadline, false);
+    int ret = push(c, o, deadline, false);
     pthread_mutex_lock(&c->lock);
-    if (ret < 0 && (o.begun || ret != -ETIMEDOUT))
-        ret = lost(c, ret, wire_command_name(h->command));
+    if (ret == 0)
+        c->held_size = 0;
+    else if (o->begun || ret != -ETIMEDOUT)
+        ret = lost(c, ret, what);
+    return ret;
+}
+
+static int send_held(struct ob_client *c, uint64_t deadline)
+{
+    struct outgoing o = { .iov = { { c->held, c->held_size } }, .end = 1 };
+    return send_all(c, &o, deadline, "requests");
+}
+
+static void set_size(struct call *call)
+{
+    call->request.header.size =
+        (uint32_t)(sizeof call->request.header + call->fixed + call->data_size);
+}
+
+int client_send(struct ob_client *c, struct call *call, uint64_t deadline)
+{
+    struct vfio_user_header *h = &call->request.header;
+    void *fixed = &call->request.version; /* any member of the union */
+
+    int ret = begin_sending(c, deadline);
+    if (ret < 0)
+        return ret;
+    set_size(call);
+    if (call->nfds && c->held_size) /* they go with the first byte that is sent, which must be their message's */
+        ret = send_held(c, deadline);
+    struct outgoing o = { .iov = { { c->held, c->held_size },
+                                   { h, sizeof *h },
+                                   { fixed, call->fixed },
+                                   { (void *)(uintptr_t)call->data, call->data_size } },
+                          .end = 4,
+                          .fds = call->fds,
+                          .nfds = call->nfds };
+    if (ret == 0)
+        ret = send_all(c, &o, deadline, wire_command_name(h->command));
+    finish_sending(c, false);
+    return ret;
+}
+
+int client_hold(struct ob_client *c, struct call *call, uint64_t deadline)
+{
+    size_t size = sizeof call->request.header + call->fixed;
+
+    if (c->sending || call->nfds || call->data_size || size > sizeof c->held - c->held_size)
+        return client_send(c, call, deadline);
+    set_size(call);
+    memcpy(c->held + c->held_size, &call->request.header, sizeof call->request.header);
+    memcpy(c->held + c->held_size + sizeof call->request.header, &call->request.version, call->fixed);
+    c->held_size += size;
+    return 0;
+}
+
+int client_flush(struct ob_client *c, uint64_t deadline)
+{
+    if (!c->held_size)
+        return c->failed;
+    int ret = begin_sending(c, deadline);
+    if (ret < 0)
+        return ret;
+    ret = send_held(c, deadline);
     finish_sending(c, false);
     return ret;
 }

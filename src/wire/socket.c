@@ -81,7 +81,7 @@ ssize_t wire_receive_bytes(int sock, void *buf, size_t n, bool wait)
 
 ssize_t wire_take(int sock, size_t n)
 {
-    char scrap[4096];
+    char scrap[32768]; /* few calls for a long message, and it stays in the cache */
     size_t taken = 0;
 
     /* A receive stops behind each message with descriptors, hence the loop. */

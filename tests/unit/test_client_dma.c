@@ -123,6 +123,103 @@ static void test_map_errors(void **state)
     assert_int_equal(fake.taken[VFIO_USER_DMA_MAP], 4);
 }
 
+/* ---- Many at once ------------------------------------------------------------------------ */
+
+/* The commands that come, in their order; a map at 2 pages is refused. */
+static void script_order(struct fake *f)
+{
+    char *order = f->data;
+    uint64_t at;
+
+    FAKE_CHECK(f, fake_version(f, NULL));
+    while (fake_take(f)) {
+        const char *letters = "?VMU??????";
+        *order++ = f->m.h.command < 10 ? letters[f->m.h.command] : '?';
+        if (f->m.h.command == VFIO_USER_REGION_READ)
+            order[-1] = 'R';
+        if (f->m.nfds)
+            *order++ = 'f';
+        memcpy(&at, f->m.body + 16, sizeof at);
+        if (f->m.h.command == VFIO_USER_DMA_MAP && at == 2 * PAGE)
+            fake_error(f, EPERM);
+        else
+            fake_device(f);
+    }
+}
+
+static struct ob_request *start_map(struct ob_client *c, uint64_t page, int fd)
+{
+    struct ob_request *rq;
+    assert_int_equal(ob_client_start_dma_map(c, page * PAGE, PAGE, memory, fd, 0, READ, &rq), 0);
+    return rq;
+}
+
+static void test_started(void **state)
+{
+    (void)state;
+    char order[256] = "";
+    struct ob_client *c = start(script_order, order);
+    struct ob_request *rq[5], *bad;
+    uint32_t v;
+    int fd = memfd_create("memory", MFD_CLOEXEC);
+
+    assert_int_equal(ftruncate(fd, PAGE), 0);
+    for (unsigned i = 0; i < 4; i++)
+        rq[i] = start_map(c, i, -1);
+    assert_int_equal(ob_client_start_dma_map(c, PAGE, 1, memory, -1, 0, READ, &bad), -EEXIST);
+    assert_int_equal(ob_client_start_dma_map(c, PAGE, 0, memory, -1, 0, READ, &bad), -EINVAL);
+    rq[4] = start_map(c, 4, fd);
+    assert_int_equal(ob_client_read(c, 0, 0, &v, 4), 0); /* behind the others */
+    assert_string_equal(order, "MMMMMfR");
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(ob_request_wait(rq[i]), i == 2 ? -EPERM : 0);
+
+    /* The one that was refused is none. */
+    assert_int_equal(ob_client_start_dma_unmap(c, 2 * PAGE, PAGE, &bad), -ENOENT);
+    assert_int_equal(ob_client_start_dma_unmap(c, 0, 2 * PAGE, &bad), -ENOENT);
+    assert_int_equal(ob_client_start_dma_unmap(c, 0, PAGE, &rq[0]), 0);
+    assert_int_equal(ob_client_start_dma_unmap(c, PAGE, PAGE, &rq[1]), 0);
+    assert_int_equal(ob_client_dma_map(c, PAGE, PAGE, memory, -1, 0, READ), -EEXIST); /* not yet */
+    while (!ob_request_done(rq[1])) /* which also sends them */
+        poll(&(struct pollfd){ ob_client_fd(c), POLLIN, 0 }, 1, 1000);
+    assert_string_equal(order, "MMMMMfRUU");
+    assert_int_equal(ob_request_wait(rq[1]), 0);
+    assert_int_equal(ob_request_wait(rq[0]), 0);
+    assert_int_equal(ob_client_dma_map(c, PAGE, PAGE, memory, -1, 0, READ), 0);
+    assert_int_equal(ob_client_dma_unmap(c, 0, PAGE), -ENOENT);
+
+    /* More than are kept, or may be under way. */
+    struct ob_request *many[OB_CLIENT_REQUESTS];
+    for (unsigned i = 0; i < OB_CLIENT_REQUESTS; i++)
+        many[i] = start_map(c, 16 + i, -1);
+    assert_int_equal(ob_client_start_dma_map(c, 8 * PAGE, PAGE, memory, -1, 0, READ, &bad), -EAGAIN);
+    for (unsigned i = 0; i < OB_CLIENT_REQUESTS; i++)
+        assert_int_equal(ob_request_wait(many[i]), 0);
+    assert_int_equal(ob_client_start_dma_map(c, 8 * PAGE, PAGE, memory, -1, 0, READ, &bad), 0);
+    close(fd);
+    fake_stop(&fake, c); /* the last was never sent */
+}
+
+/* A server that does not reply: the request ends, and with it the map. */
+static void script_silent(struct fake *f)
+{
+    FAKE_CHECK(f, fake_version(f, NULL));
+    while (fake_take(f))
+        ;
+}
+
+static void test_started_in_vain(void **state)
+{
+    (void)state;
+    struct ob_client *c = start(script_silent, NULL);
+
+    ob_client_set_timeout(c, 30);
+    struct ob_request *rq = start_map(c, 0, -1);
+    assert_int_equal(ob_request_wait(rq), -ETIMEDOUT);
+    assert_int_equal(ob_client_dma_unmap(c, 0, PAGE), -ENOENT);
+    fake_stop(&fake, c);
+}
+
 /* ---- By messages ------------------------------------------------------------------------- */
 
 /*
@@ -429,6 +526,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_descriptor), cmocka_unit_test(test_map_errors),
+        cmocka_unit_test(test_started),    cmocka_unit_test(test_started_in_vain),
         cmocka_unit_test(test_messages),   cmocka_unit_test(test_process),
         cmocka_unit_test(test_crowd),      cmocka_unit_test(test_flood),
         cmocka_unit_test(test_glutton),
