@@ -185,12 +185,25 @@ static int save_dma(struct ob_device *dev, unsigned slot, struct shared_frame_dm
     return 0;
 }
 
+static void touch(void *dev, void *p, size_t n)
+{
+    server_touch(dev, p, n);
+}
+
+void frame_touch(struct ob_device *dev)
+{
+    fields_each(dev->stream, SECTION_FRAMEWORK, touch, dev);
+    server_enter(dev);
+    if (dev->plugin->state.touched)
+        fields_each(dev->stream, SECTION_DEVICE, touch, dev);
+}
+
 int frame_save(struct ob_device *dev)
 {
     struct shared_frame *f = &dev->migration->frame;
     int ret = 0;
 
-    server_touch(dev, f, sizeof *f);
+    fields_each(dev->stream, SECTION_FRAMEWORK, touch, dev);
     memcpy(f->config, dev->config, dev->config_size);
     save_irqs(dev, f);
     f->timers = dev->work->timers;

@@ -25,6 +25,7 @@ uint64_t frame_incoming_size(const struct ob_device *dev);
  * a transfer's buffer lies in no field. frame_load() takes it over; -EINVAL with a sentence: it makes no
  * sense. */
 int frame_save(struct ob_device *dev);
+void frame_touch(struct ob_device *dev); /* all that is about to be loaded, but for regions */
 int frame_load(struct ob_device *dev, char why[FIELDS_WHY]);
 
 #endif

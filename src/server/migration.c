@@ -114,20 +114,12 @@ void migration_unstop(struct ob_device *dev)
 
 /* ---- Loading ---------------------------------------------------------------------------------------- */
 
-static void touch_field(void *dev, void *p, size_t n)
-{
-    server_touch(dev, p, n);
-}
-
 static int load_all(struct ob_device *dev, char why[FIELDS_WHY])
 {
     struct shared_migration *g = dev->migration;
     uint32_t versions[FIELDS_SECTIONS];
 
-    server_touch(dev, &g->frame, sizeof g->frame);
-    server_enter(dev);
-    if (dev->plugin->state.touched)
-        fields_each(dev->stream, SECTION_DEVICE, touch_field, dev);
+    frame_touch(dev);
     int ret = fields_load(dev->stream, ob_now(dev), dev->incoming, g->received, versions, why);
     if (ret == 0)
         ret = frame_load(dev, why);

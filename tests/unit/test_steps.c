@@ -116,6 +116,11 @@ static void test_reset(struct ob_device *dev, enum ob_reset kind)
     s->value[0] = 42;
 }
 
+static const struct ob_field fields[] = {
+    OB_INTS(struct state, value),    OB_INT(struct state, timers),   OB_INT(struct state, transfers),
+    OB_INT(struct state, errors),    OB_INT(struct state, written),  OB_BYTES(struct state, received),
+    OB_INT(struct state, received_count), OB_BYTES(struct state, buffer), OB_END,
+};
 static const struct ob_area area = { 0, 4096 };
 static const struct ob_ioevent bells[] = { { BELL, 8, false, 0x77 }, { FAIL, 8, true, 1 } };
 static const char *const compatible[] = { "test", NULL };
@@ -136,7 +141,7 @@ static struct ob_plugin plugin = {
                   .regions_count = 2,
                   .irqs = irqs,
                   .irqs_count = 2 },
-    .state = { .size = sizeof(struct state), .version = 1 },
+    .state = { .size = sizeof(struct state), .fields = fields, .version = 1 },
     .timers = 1,
     .dmas = 2,
     .reset = test_reset,
@@ -268,6 +273,51 @@ static void do_unserved(int s)
     say(s, say_header(VFIO_USER_MIG_DATA_READ, 8), "\10\0\0\0\0\0\0", 8, NULL, 0, NULL, 0);
 }
 
+/* ---- Migration */
+
+static void say_feature(int s, uint32_t flags, const void *data, size_t n, size_t room)
+{
+    struct vfio_user_device_feature f = { (uint32_t)(sizeof f + n + room), flags };
+    say(s, say_header(VFIO_USER_DEVICE_FEATURE, (uint32_t)(sizeof f + n)), &f, sizeof f, data, n, NULL, 0);
+}
+static void say_state(int s, uint32_t state)
+{
+    struct vfio_device_feature_mig_state m = { state, -1 };
+    say_feature(s, VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, &m, sizeof m, 0);
+}
+static void say_mig_read(int s, uint32_t n)
+{
+    struct vfio_user_mig_data d = { (uint32_t)sizeof d + n, n };
+    say(s, say_header(VFIO_USER_MIG_DATA_READ, sizeof d), &d, sizeof d, NULL, 0, NULL, 0);
+}
+static void do_stop(int s)
+{
+    say_write(s, 0, INTX, 1, 8, false);
+    say_state(s, VFIO_DEVICE_STATE_STOP);
+    say_write(s, 0, 8, 1, 8, false); /* refused */
+    say_irqs(s, VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK, 0, 0, 1, NULL, 0, NULL, 0);
+    say_state(s, VFIO_DEVICE_STATE_RUNNING);
+    say_read(s, 0, 0, 8);
+}
+static void do_save(int s)
+{
+    say_state(s, VFIO_DEVICE_STATE_STOP_COPY);
+    say_mig_read(s, 100);
+}
+static void do_log(int s)
+{
+    struct vfio_user_dma_logging_start start = { .page_size = 4096 };
+    struct vfio_user_dma_logging_report report = { MAPPED, GUEST_SIZE, 4096 };
+
+    say_feature(s, VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_LOGGING_START, &start, sizeof start, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        say_write(s, 0, DMA_WRITE_REG, MAPPED + 0x1000 * (i + 1ull), 8, false);
+        say_feature(s, VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT, &report,
+                    sizeof report, 8);
+    }
+    say_feature(s, VFIO_DEVICE_FEATURE_SET | VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP, NULL, 0, 0);
+}
+
 /* What it begins with: a device that nobody has spoken to, or one with all set up, on either bus, or with
  * a twin socket and ioeventfds. */
 enum start { READY, FRESH, PLATFORM, TWIN };
@@ -365,6 +415,9 @@ static const struct scenario scenarios[] = {
     { "backend write", do_out, READY, 0 },
     { "backend read", do_in, READY, 0 },
     { "reset", do_reset, READY, 0 },
+    { "stop and run", do_stop, READY, 0 },
+    { "save", do_save, READY, 0 },
+    { "dirty pages", do_log, READY, 0 },
     { "pipeline", do_pipeline, READY, 0 },
     { "unserved command", do_unserved, READY, 0 },
     { "version with a twin socket", do_version_twin, FRESH, 0 },
@@ -478,6 +531,9 @@ static void collect(struct stand_in *s, struct outcome *o)
     /* Times differ from run to run. */
     struct shared_work *work = (struct shared_work *)(void *)o->parts[SHARED_WORK];
     memset(work->deadline, 0, sizeof work->deadline);
+    struct shared_migration *m = (struct shared_migration *)(void *)o->parts[SHARED_MIGRATION];
+    m->stopped_at = 0;
+    memset(m->frame.timer_left, 0, sizeof m->frame.timer_left);
     block_close(&b);
 
     int memory = stand_in_fd(s, KEEP_FILE | 0);
