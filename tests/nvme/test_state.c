@@ -93,6 +93,27 @@ static void test_other_disks(void **state)
     }
 }
 
+/* A move that the destination refuses leaves the source as it was, and says whose the error is. */
+static void test_refused_move(void **state)
+{
+    static const char *const args[] = { "incoming=on", "queues=4", NULL };
+    char why[OB_CLIENT_ERROR_SIZE];
+    bool at_to = false;
+    struct disk d;
+    (void)state;
+
+    two_serve_more(&d, "different", args);
+    struct ob_client *to = two_connect(d.socket);
+    assert_int_equal(ob_client_move(driver.client, to, NULL, NULL, &at_to), -EINVAL);
+    assert_true(at_to);
+    assert_non_null(strstr(ob_client_error(to, why, sizeof why), "VFIO_USER_DEVICE_FEATURE"));
+    assert_int_equal(two_state(driver.client), VFIO_DEVICE_STATE_RUNNING);
+    struct nvme_command c = rw(NVM_READ, pages(2), 0, 16);
+    assert_int_equal(io(&c), 0);
+    ob_client_free(to);
+    two_end_more(&d);
+}
+
 /* A file that is shorter than what the guest was told. */
 static void test_shorter_file(void **state)
 {
@@ -140,6 +161,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         NVME_TEST(test_other_disks),
+        NVME_TEST(test_refused_move),
         NVME_TEST(test_shorter_file),
         NVME_TEST(test_changed_states),
     };
