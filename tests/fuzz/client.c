@@ -117,7 +117,7 @@ static void say_with_header(struct vfio_user_header h, const uint8_t *body, size
 {
     static uint8_t bytes[70000 + sizeof h];
     uint8_t more = take8(&in);
-    int fds[4];
+    int fds[4] = { -1, -1, -1, -1 };
     unsigned nfds = 0;
 
     /* Descriptors, a wrong size, some of the bytes later or never. */
