@@ -76,22 +76,30 @@ static void receive_all(int sock, char *p, size_t n)
     }
 }
 
-/* The device: told to begin by a byte that says what to do, it goes on until there is another byte. */
+struct order {
+    uint32_t command; /* READ or WRITE */
+    uint32_t size;    /* of the memory to go through, piece by piece, over and over */
+};
+
+/* The device: told to begin by an order, it goes on until there is another. */
 static void raw_device(int sock, int control)
 {
-    static char buf[HEAD + PIECE];
-    char command, stop;
+    static char mine[MEMORY];
+    char head[HEAD] = { 0 };
+    struct order order, stop;
 
-    while (read(control, &command, 1) == 1) {
+    while (read(control, &order, sizeof order) == sizeof order) {
         uint64_t pieces = 0;
+        head[0] = (char)order.command;
         do {
-            buf[0] = command;
-            send_all(sock, buf, command == READ ? HEAD : HEAD + PIECE);
-            receive_all(sock, buf, command == READ ? HEAD + PIECE : HEAD);
+            char *at = mine + pieces * PIECE % order.size;
+            send_two(sock, head, HEAD, at, order.command == READ ? 0 : PIECE);
+            receive_all(sock, head, HEAD);
+            receive_all(sock, at, order.command == READ ? PIECE : 0);
             pieces++;
-        } while (recv(control, &stop, 1, MSG_DONTWAIT) != 1);
-        buf[0] = 0;
-        send_all(sock, buf, HEAD);
+        } while (recv(control, &stop, sizeof stop, MSG_DONTWAIT) != sizeof stop);
+        head[0] = 0;
+        send_all(sock, head, HEAD);
         if (write(control, &pieces, sizeof pieces) != sizeof pieces)
             _exit(1);
     }
@@ -99,27 +107,25 @@ static void raw_device(int sock, int control)
 }
 
 /* Bytes a second. */
-static double raw_rate(int sock, int control, char command)
+static double raw_rate(int sock, int control, uint32_t command, uint32_t size)
 {
-    static char buf[HEAD];
+    const struct order order = { command, size };
+    char head[HEAD];
     uint64_t pieces;
     double start = seconds();
     bool told = false;
 
-    if (write(control, &command, 1) != 1)
+    if (write(control, &order, sizeof order) != sizeof order)
         die("the raw device has gone");
-    for (;;) {
-        receive_all(sock, buf, HEAD);
-        if (buf[0] == 0)
+    for (uint64_t i = 0;; i++) {
+        char *at = memory + i * PIECE % size;
+        receive_all(sock, head, HEAD);
+        if (head[0] == 0)
             break;
-        if (buf[0] == WRITE) {
-            receive_all(sock, memory, PIECE);
-            send_all(sock, buf, HEAD);
-        } else {
-            send_two(sock, buf, HEAD, memory, PIECE);
-        }
+        receive_all(sock, at, head[0] == WRITE ? PIECE : 0);
+        send_two(sock, head, HEAD, at, head[0] == WRITE ? 0 : PIECE);
         if (!told && seconds() - start >= SECONDS)
-            told = write(control, &command, 1) == 1;
+            told = write(control, &order, sizeof order) == sizeof order;
     }
     double passed = seconds() - start;
     if (read(control, &pieces, sizeof pieces) != sizeof pieces)
@@ -202,8 +208,7 @@ static void measure(struct ob_client *c, int sock, int control, const char *wher
 {
     static const struct {
         const char *name;
-        char command;
-        uint32_t size;
+        uint32_t command, size;
     } kinds[] = { { "read_64k", READ, PIECE },
                   { "write_64k", WRITE, PIECE },
                   { "read_1m", READ, MEMORY },
@@ -212,8 +217,8 @@ static void measure(struct ob_client *c, int sock, int control, const char *wher
 
     for (unsigned k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         for (int i = 0; i < ROUNDS; i++) {
-            raw[i] = raw_rate(sock, control, kinds[k].command);
-            client[i] = client_rate(c, (uint32_t)kinds[k].command, kinds[k].size);
+            raw[i] = raw_rate(sock, control, kinds[k].command, kinds[k].size);
+            client[i] = client_rate(c, kinds[k].command, kinds[k].size);
             ratio[i] = client[i] / raw[i];
         }
         printf("  \"%s_%s\": {\"raw\": %.0f, \"client\": %.0f, \"ratio\": %.3f},\n", kinds[k].name, where,
