@@ -46,7 +46,7 @@ void irq_look_again(struct ob_device *dev, uint32_t line)
 
 static bool message_masked(const struct ob_device *dev, uint32_t irq)
 {
-    return (dev->irqs->irq[irq] & IRQ_MASKED) || (irq >= IRQ_MSIX && config_msix_masked(dev));
+    return (dev->irqs->irq[irq] & IRQ_MASKED) || (irq >= IRQ_MSIX && irq < IRQ_ERR && config_msix_masked(dev));
 }
 
 static void raise_message(struct ob_device *dev, uint32_t irq)
