@@ -78,7 +78,8 @@ void case_twin(void)
     memset(memory, 0x77, sizeof memory);
     while (get(0x118) != 3)
         ;
-    CHECK(get(0x114), EFAULT);
+    uint32_t result = get(0x114); /* the whole may have been there before the unmap */
+    TRUE(result == 0 || result == EFAULT);
     for (size_t i = 0; i < sizeof memory; i++)
         if (memory[i] != 0x77)
             CHECK(i, -1);
