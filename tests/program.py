@@ -20,6 +20,15 @@ def child(argv, **options):
     return subprocess.Popen(argv, stdin=subprocess.DEVNULL, **options)
 
 
+def links(pid):
+    """What the descriptors of a process are; some may be closed while this looks."""
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return found
+
+
 def tail(path, lines=40):
     text = Path(path).read_text(errors="replace") if Path(path).exists() else ""
     return "\n".join(text.splitlines()[-lines:])

@@ -91,39 +91,14 @@ void peer_free(struct peer *p)
     p->body = NULL;
 }
 
-/* Once, with descriptors: more than `wire` would ever let go. */
-static ssize_t send_some(int sock, const void *bytes, size_t n, const int *fds, unsigned nfds)
-{
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int) * PEER_MOST_FDS)];
-    } control;
-    struct iovec iov = { (void *)(uintptr_t)bytes, n };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-    if (nfds) {
-        memset(&control, 0, sizeof control);
-        msg.msg_control = control.bytes;
-        msg.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
-        memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
-    }
-    ssize_t sent = sendmsg(sock, &msg, MSG_NOSIGNAL);
-    return sent < 0 ? -errno : sent;
-}
-
 int peer_send(struct peer *p, const void *bytes, size_t n, const int *fds, unsigned nfds)
 {
     uint64_t deadline = peer_now_ms() + p->timeout_ms;
     size_t done = 0;
 
     while (done < n) {
-        ssize_t sent = send_some(p->sock, (const char *)bytes + done, n - done, fds, nfds);
-        if (sent == -EINTR)
-            continue;
+        struct iovec iov = { (char *)(uintptr_t)bytes + done, n - done };
+        ssize_t sent = wire_send_any(p->sock, &iov, 1, fds, nfds, 0);
         if (sent == -EAGAIN) {
             int ret = wait_until(p->sock, POLLOUT, deadline);
             if (ret < 0)

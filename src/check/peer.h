@@ -15,7 +15,7 @@
 #define PEER_LONGEST (VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE + 65536u)
 
 /* As many descriptors as Linux lets go with one message. */
-#define PEER_MOST_FDS 253u
+#define PEER_MOST_FDS WIRE_ANY_FDS
 
 struct peer {
     int sock; /* -1: none */

@@ -21,6 +21,18 @@ struct descriptors {
     unsigned count;
 };
 
+/* Puts them beside a message; `control` has room for them. */
+static void attach(struct msghdr *m, void *control, const int *fds, unsigned n)
+{
+    m->msg_control = control;
+    m->msg_controllen = CMSG_SPACE(n * sizeof(int));
+    struct cmsghdr *c = CMSG_FIRSTHDR(m);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(n * sizeof(int));
+    memcpy(CMSG_DATA(c), fds, n * sizeof(int));
+}
+
 static int take_one(struct descriptors *d)
 {
     if (d->count != 1)
@@ -49,15 +61,8 @@ static int send_once(struct keeper *k, const struct keeper_request *r, const uin
         return -EINVAL;
     if (k->sent_which == r->which && k->sent_answer > 0)
         return k->sent_answer;
-    if (d->count) {
-        m.msg_control = control;
-        m.msg_controllen = CMSG_SPACE(d->count * sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(d->count * sizeof(int));
-        memcpy(CMSG_DATA(c), d->fd, d->count * sizeof(int));
-    }
+    if (d->count)
+        attach(&m, control, d->fd, d->count);
     ssize_t n;
     do
         n = sendmsg(connection, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -133,15 +138,8 @@ static void answer(const struct keeper *k, const struct keeper_answer *a, int fd
     struct iovec iov = { (void *)(uintptr_t)a, sizeof *a };
     struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-    if (fd >= 0) {
-        m.msg_control = control;
-        m.msg_controllen = sizeof control;
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    }
+    if (fd >= 0)
+        attach(&m, control, &fd, 1);
     sendmsg(k->socket, &m, MSG_NOSIGNAL | MSG_DONTWAIT); /* who has died since does not mind */
 }
 

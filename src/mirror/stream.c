@@ -212,40 +212,14 @@ void play_nap(struct play *p, unsigned ms)
 
 /* ---- Output -------------------------------------------------------------------------------- */
 
-/* wire_send() has the limits of a proper peer; here, anything goes that the kernel lets through. */
-static ssize_t send_some(int sock, const uint8_t *bytes, size_t n, const int *fds, unsigned nfds)
-{
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int) * REPLY_FDS)];
-    } control;
-    struct iovec iov = { (void *)(uintptr_t)bytes, n };
-    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-    if (nfds) {
-        memset(&control, 0, sizeof control);
-        msg.msg_control = control.bytes;
-        msg.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
-        memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
-    }
-    ssize_t sent;
-    do
-        sent = sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (sent < 0 && errno == EINTR);
-    return sent < 0 ? -errno : sent;
-}
-
 void play_send(struct play *p, const void *bytes, size_t n, const int *fds, unsigned nfds)
 {
     const uint8_t *at = bytes;
     uint64_t until = play_now() + (uint64_t)p->timeout_ms * 1000000u;
 
     while (n > 0 && !p->closed && !p->over) {
-        ssize_t sent = send_some(p->sock, at, n, fds, nfds);
+        struct iovec iov = { (void *)(uintptr_t)at, n };
+        ssize_t sent = wire_send_any(p->sock, &iov, 1, fds, nfds, MSG_DONTWAIT);
         if (sent > 0) {
             nfds = 0;
             at += sent;
@@ -266,7 +240,8 @@ bool play_try_send(struct play *p, const void *bytes, size_t n)
     const uint8_t *at = bytes;
 
     while (n > 0 && !p->closed && !p->over) {
-        ssize_t sent = send_some(p->sock, at, n, NULL, 0);
+        struct iovec iov = { (void *)(uintptr_t)at, n };
+        ssize_t sent = wire_send_any(p->sock, &iov, 1, NULL, 0, MSG_DONTWAIT);
         if (sent == -EAGAIN) {
             /* What has begun must be finished. */
             if (at != (const uint8_t *)bytes)

@@ -119,16 +119,19 @@ int wire_set_peek_offset(int sock, int offset)
     return setsockopt(sock, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) < 0 ? -errno : 0;
 }
 
-ssize_t wire_send(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds)
+ssize_t wire_send_any(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds, int flags)
 {
-    union control control;
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int) * WIRE_ANY_FDS)];
+    } control;
     struct msghdr msg = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)n };
     ssize_t sent;
 
-    if (nfds > WIRE_MAX_FDS)
+    if (nfds > WIRE_ANY_FDS)
         return -E2BIG;
     if (nfds) {
-        memset(&control, 0, sizeof control);
+        memset(&control, 0, CMSG_SPACE(sizeof(int) * nfds));
         msg.msg_control = control.bytes;
         msg.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
         struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
@@ -138,9 +141,14 @@ ssize_t wire_send(int sock, const struct iovec *iov, int n, const int *fds, unsi
         memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
     }
     do
-        sent = sendmsg(sock, &msg, MSG_NOSIGNAL);
+        sent = sendmsg(sock, &msg, MSG_NOSIGNAL | flags);
     while (sent < 0 && errno == EINTR);
     return sent < 0 ? -errno : sent;
+}
+
+ssize_t wire_send(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds)
+{
+    return nfds > WIRE_MAX_FDS ? -E2BIG : wire_send_any(sock, iov, n, fds, nfds, 0);
 }
 
 ssize_t wire_send_now(int sock, const struct iovec *iov, int n)

@@ -49,6 +49,11 @@ int wire_set_peek_offset(int sock, int offset);
 /* Send at least one byte of the iovec; the descriptors go with the first. Bytes or -errno. wire_send_now
  * never waits. */
 ssize_t wire_send(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds);
+
+/* The same for who tests others: as many descriptors as Linux lets go with one message. flags: MSG_DONTWAIT
+ * or 0. */
+#define WIRE_ANY_FDS 253u
+ssize_t wire_send_any(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds, int flags);
 ssize_t wire_send_now(int sock, const struct iovec *iov, int n);
 
 /* Only an eventfd can neither block us for long nor carry data to somebody else. All it shares with the

@@ -14,46 +14,29 @@
 
 static_assert(KEEP_CONNECTION == NAME_CONNECTION, "one name for the connection");
 
+static_assert(KEEPER_MAX_FDS == WIRE_MAX_FDS, "what wire can send");
+
 static int send_request(int sock, const struct keeper_request *r, const void *bytes, const int *fds,
                         unsigned nfds)
 {
-    char control[CMSG_SPACE(KEEPER_MAX_FDS * sizeof(int))] __attribute__((aligned(8)));
     struct iovec iov[] = { { (void *)(uintptr_t)r, sizeof *r }, { (void *)(uintptr_t)bytes, r->size } };
-    struct msghdr m = { .msg_iov = iov, .msg_iovlen = r->size ? 2 : 1 };
-    ssize_t n;
+    ssize_t n = wire_send(sock, iov, r->size ? 2 : 1, fds, nfds);
 
-    if (nfds) {
-        m.msg_control = control;
-        m.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(nfds * sizeof(int));
-        memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
-    }
-    do
-        n = sendmsg(sock, &m, MSG_NOSIGNAL);
-    while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : 0;
+    return n < 0 ? (int)n : 0;
 }
 
 static int get_answer(int sock, struct keeper_answer *a, int *fd)
 {
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
-    struct iovec iov = { a, sizeof *a };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                        .msg_controllen = sizeof control };
-    ssize_t n;
+    struct wire_fds fds;
+    ssize_t n = wire_receive(sock, a, sizeof *a, &fds);
 
-    do
-        n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+    if (n == (ssize_t)sizeof *a && fds.count == 1) {
+        *fd = fds.fd[0];
+        fds.fd[0] = -1;
+    }
+    wire_fds_close(&fds);
     if (n != (ssize_t)sizeof *a)
-        return n < 0 ? -errno : -EPIPE;
-    *fd = -1;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-        memcpy(fd, CMSG_DATA(c), sizeof *fd);
+        return n < 0 ? (int)n : -EPIPE;
     return 0;
 }
 

@@ -14,7 +14,7 @@ import pytest
 
 import raw
 from devices import MORTAL, PROBE, Edu
-from program import OUTBOARD
+from program import OUTBOARD, links
 from raw import memory_file, refused
 
 PAGE = 4096
@@ -38,15 +38,6 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
-
-
-def links(pid):
-    """What a process has open; it may open and close while we look."""
-    found = []
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
-    return found
 
 
 @pytest.fixture

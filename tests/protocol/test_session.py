@@ -12,6 +12,7 @@ import pytest
 import raw
 from devices import Edu, Probe
 from dma import probe_dma, probe_result, probe_start
+from program import links
 from raw import (BAR0, BAR2, BAR4, BAR5, CONFIG, DATA_EVENTFD, DATA_NONE, DMA_MAP, ERR,
                  GET_INFO, INTX, MASK, MSI, MSIX,
                  REQ, RESET, SET_IRQS, TRIGGER, UNMASK, VERSION, Event, capabilities,
@@ -316,15 +317,6 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
-
-
-def links(pid):
-    """What the descriptors of a process are; some may be closed while this looks."""
-    found = []
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
-    return found
 
 
 def holdings(pid):
