@@ -16,11 +16,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SOCKET_PATH = 1, FD, READY_FD, NO_KEEPER, PRINT_CAPABILITIES, LIST, VERBOSE, KEEPER_FD, ROLE, ONE_CLIENT };
+enum { SOCKET_PATH = 1, FD, READY_FD, NO_KEEPER, PRINT_CAPABILITIES, LIST, VERBOSE, KEEPER_FD, ROLE,
+       ONE_CLIENT, CONTROL_PATH };
 
 static const struct cli_option options[] = {
     { "socket-path", "PATH", "listen here for a client; a stale socket is replaced", SOCKET_PATH },
     { "fd", "N", "use this descriptor: a listening UNIX socket, or a\nconnection of one client", FD },
+    { "control-path", "PATH", "a socket for outboard status, upgrade and others", CONTROL_PATH },
     { "ready-fd", "N", "write a newline here when clients can connect", READY_FD },
     { "no-keeper", NULL, "this process serves alone: with it the device dies", NO_KEEPER },
     { "print-capabilities", NULL, "describe the device as JSON, and exit", PRINT_CAPABILITIES },
@@ -48,6 +50,7 @@ struct request {
     unsigned value_count;
     struct worker_settings settings;
     const char *socket_path;
+    const char *control_path;
     int fd;
     bool no_keeper;
     bool print_capabilities;
@@ -191,6 +194,7 @@ static int parse(struct request *r, int argc, char **argv)
         switch (word) {
         case CLI_OPERAND: status = add_operand(r, args.value); break;
         case SOCKET_PATH: r->socket_path = args.value; break;
+        case CONTROL_PATH: r->control_path = args.value; break;
         case FD: status = get_fd("fd", args.value, &r->fd); break;
         case READY_FD: status = get_fd("ready-fd", args.value, &r->settings.ready_fd); break;
         case NO_KEEPER: r->no_keeper = true; break;
@@ -203,6 +207,26 @@ static int parse(struct request *r, int argc, char **argv)
         default: return word == CLI_HELPED ? -1 : cli_exit(word);
         }
     }
+    return status;
+}
+
+/* The ways in are open, and then it is served. What is left of the paths is removed by who served. */
+static int serve(struct request *r)
+{
+    struct keeper_sockets sockets = { r->socket_path, r->control_path, -1 };
+    int status = serve_door(r->socket_path, r->fd, &r->settings.door, &r->settings.client);
+
+    if (status != CLI_OK)
+        return status;
+    if (r->control_path)
+        status = serve_control(r->control_path, &sockets.control);
+    if (status == CLI_OK)
+        status = r->no_keeper ? worker_run(&r->settings)
+                              : serve_keeper(&r->settings, r->device, &sockets, server_verbose);
+    if (r->socket_path)
+        unlink(r->socket_path);
+    if (sockets.control >= 0)
+        unlink(r->control_path);
     return status;
 }
 
@@ -219,6 +243,8 @@ static int run(struct request *r)
         return print_capabilities(r->settings.plugin);
     if (r->settings.keeper_fd < 0 && !r->socket_path == (r->fd < 0))
         return cli_usage("serve", "one of --socket-path and --fd is needed");
+    if (r->control_path && r->no_keeper)
+        return cli_usage("serve", "--control-path needs the keeper: not with --no-keeper");
     int status = check_values(r);
     if (status != CLI_OK)
         return status;
@@ -226,14 +252,7 @@ static int run(struct request *r)
     r->settings.option_count = r->value_count;
     if (r->settings.keeper_fd >= 0)
         return worker_run(&r->settings);
-    status = serve_door(r->socket_path, r->fd, &r->settings.door, &r->settings.client);
-    if (status != CLI_OK)
-        return status;
-    status = r->no_keeper ? worker_run(&r->settings)
-                          : serve_keeper(&r->settings, r->device, r->socket_path, server_verbose);
-    if (r->socket_path)
-        unlink(r->socket_path);
-    return status;
+    return serve(r);
 }
 
 int cli_serve(int argc, char **argv)

@@ -53,3 +53,10 @@ int serve_door(const char *path, int fd, int *door, int *client)
     *(listening ? door : client) = fd;
     return CLI_OK;
 }
+
+int serve_control(const char *path, int *sock)
+{
+    int ret = wire_listen_packets(path, sock);
+
+    return ret < 0 ? cli_error("serve", "--control-path=%.900s: %s", path, strerror(-ret)) : CLI_OK;
+}

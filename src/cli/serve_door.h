@@ -10,4 +10,7 @@
  */
 int serve_door(const char *path, int fd, int *door, int *client);
 
+/* Listens for those who ask the keeper. CLI_OK or as above. */
+int serve_control(const char *path, int *sock);
+
 #endif

@@ -93,7 +93,8 @@ static void add_fd(struct words *w, const char *name, int fd)
     w->lost |= fcntl(fd, F_SETFD, 0) < 0;
 }
 
-int serve_keeper(const struct worker_settings *s, const char *device, const char *socket_path, bool verbose)
+int serve_keeper(const struct worker_settings *s, const char *device,
+                 const struct keeper_sockets *sockets, bool verbose)
 {
     char self[PATH_MAX], path[PATH_MAX];
     struct words w = { 0 };
@@ -105,8 +106,11 @@ int serve_keeper(const struct worker_settings *s, const char *device, const char
     add_fd(&w, "door", s->door);
     add_fd(&w, "client", s->client);
     add_fd(&w, "ready-fd", s->ready_fd);
-    if (socket_path)
-        add(&w, "--socket-path=%s", socket_path);
+    add_fd(&w, "control", sockets->control);
+    if (sockets->socket_path)
+        add(&w, "--socket-path=%s", sockets->socket_path);
+    if (sockets->control >= 0)
+        add(&w, "--control-path=%s", sockets->control_path);
     for (unsigned i = 0; i < s->option_count; i++)
         if (is_file(s->plugin, s->options[i].key))
             add(&w, "--file=%s", s->options[i].value);

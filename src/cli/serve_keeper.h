@@ -6,11 +6,17 @@
 
 #include "worker/worker.h"
 
+struct keeper_sockets {
+    const char *socket_path;  /* of the door, NULL: it was given to us */
+    const char *control_path; /* of: */
+    int control;              /* a listening socket, -1: none */
+};
+
 /*
  * Becomes the keeper: returns only after an error, which was told, with the exit status. `device` is what
- * the user calls it; socket_path, if not NULL, is removed at the end.
+ * the user calls it. The keeper removes the sockets' paths at its end.
  */
-int serve_keeper(const struct worker_settings *settings, const char *device, const char *socket_path,
-                 bool verbose);
+int serve_keeper(const struct worker_settings *settings, const char *device,
+                 const struct keeper_sockets *sockets, bool verbose);
 
 #endif

@@ -77,6 +77,7 @@ int child_start(struct keeper *k)
     }
     k->child = pid;
     k->started = keeper_now();
+    k->status_so_far.worker_started = keeper_date();
     k->socket = pair[0];
     open_counts(k);
     return 0;
@@ -144,9 +145,18 @@ static void count_death(struct keeper *k, const siginfo_t *info)
     k->word = h.word;
 }
 
-static void tell_death(const struct keeper *k, const siginfo_t *info)
+static void tell_death(struct keeper *k, const siginfo_t *info)
 {
-    if (info->si_code == CLD_EXITED)
+    struct keeper_status *s = &k->status_so_far;
+    bool ended = info->si_code == CLD_EXITED;
+
+    s->ended += ended;
+    s->killed += !ended && info->si_status == SIGKILL;
+    s->crashed += !ended && info->si_status != SIGKILL;
+    s->last_signal = ended ? 0 : info->si_status;
+    s->last_status = ended ? info->si_status : 0;
+    s->last_death = keeper_date();
+    if (ended)
         keeper_log(k, "the worker ended with status %d", info->si_status);
     else
         keeper_log(k, "the worker was killed by signal %d (%s)%s", info->si_status,
@@ -170,6 +180,7 @@ static void plan(struct keeper *k)
         k->role = CHILD_FAILED;
     else
         k->role = k->message_deaths >= DROP_AFTER ? CHILD_DROP : CHILD_SERVE;
+    k->status_so_far.refused += k->role == CHILD_DROP && before != CHILD_DROP;
     if (k->role == CHILD_DROP && before != CHILD_DROP)
         keeper_log(k, "%u workers died of one message: it is refused", k->message_deaths);
     if (k->role == CHILD_FAILED && before != CHILD_FAILED)

@@ -34,17 +34,24 @@ int door_bell(struct keeper *k)
     return bell < 0 ? -errno : held_put(&k->held, NAME_BELL, bell, KEEPER_MAX_HELD);
 }
 
+void door_failed(const struct keeper *k, int error)
+{
+    const struct timespec pause = { 0, 10000000 };
+
+    if (error == EAGAIN || error == EINTR || error == ECONNABORTED)
+        return;
+    keeper_log(k, "cannot accept a connection: %s", strerror(error));
+    nanosleep(&pause, NULL); /* it would keep us awake */
+}
+
 void door_accept(struct keeper *k)
 {
     int sock = accept4(k->door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    int error = errno;
 
-    if (sock >= 0) {
-        held_put(&k->held, free_seat(k), sock, KEEPER_MAX_HELD);
-        eventfd_write(held_get(&k->held, NAME_BELL), 1);
-    } else if (error != EAGAIN && error != EINTR && error != ECONNABORTED) {
-        keeper_log(k, "cannot accept a connection: %s", strerror(error));
-        const struct timespec pause = { 0, 10000000 };
-        nanosleep(&pause, NULL); /* it stays at the door, and would keep us awake */
+    if (sock < 0) {
+        door_failed(k, errno);
+        return;
     }
+    held_put(&k->held, free_seat(k), sock, KEEPER_MAX_HELD);
+    eventfd_write(held_get(&k->held, NAME_BELL), 1);
 }

@@ -2,7 +2,7 @@
  * keeper.c - the program: its command line, its loop, its end.
  *
  *     outboard-keeper --name=NAME [--door=FD] [--socket-path=PATH] [--client=FD] [--ready-fd=FD]
- *                     [--file=PATH]... -- COMMAND...
+ *                     [--control=FD --control-path=PATH] [--file=PATH]... -- COMMAND...
  *
  * It is started by "outboard serve", which checks what people type and gives it open descriptors. The
  * COMMAND starts a worker; two words are added to it.
@@ -25,12 +25,22 @@
 
 #define PATIENCE UINT64_C(5000000000) /* ns that a worker has to end when it is asked to */
 
-uint64_t keeper_now(void)
+static uint64_t read_clock(clockid_t clock)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t keeper_now(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t keeper_date(void)
+{
+    return read_clock(CLOCK_REALTIME);
 }
 
 void keeper_log(const struct keeper *k, const char *format, ...)
@@ -79,10 +89,14 @@ static int take_option(struct keeper *k, const char *word)
         k->name = value;
     else if ((value = value_of(word, "--socket-path")))
         k->socket_path = value;
+    else if ((value = value_of(word, "--control-path")))
+        k->control_path = value;
     else if ((value = value_of(word, "--file")))
         return add_file(k, value);
     else if ((value = value_of(word, "--door")))
         return (k->door = take_fd(value)) < 0 ? -1 : 0;
+    else if ((value = value_of(word, "--control")))
+        return (k->control_door = take_fd(value)) < 0 ? -1 : 0;
     else if ((value = value_of(word, "--ready-fd")))
         return (k->ready_fd = take_fd(value)) < 0 ? -1 : 0;
     else if ((value = value_of(word, "--client"))) {
@@ -181,13 +195,16 @@ static int patience(const struct keeper *k, uint64_t kill_at)
 
 static void turn(struct keeper *k, uint64_t kill_at)
 {
-    struct pollfd p[3] = {
+    struct pollfd p[4 + CONTROL_MOST] = {
         { k->signals, POLLIN, 0 },
         { k->socket, POLLIN, 0 },
         { !k->ending && door_open(k) ? k->door : -1, POLLIN, 0 },
+        { k->control_door, POLLIN, 0 },
     };
 
-    if (poll(p, 3, patience(k, kill_at)) < 0)
+    for (unsigned i = 0; i < CONTROL_MOST; i++)
+        p[4 + i] = (struct pollfd){ k->control[i].fd, POLLIN, 0 };
+    if (poll(p, sizeof p / sizeof *p, patience(k, kill_at)) < 0)
         return;
     if (p[1].revents && requests_serve(k) < 0) {
         close(k->socket); /* it is about to end: SIGCHLD will say */
@@ -195,6 +212,11 @@ static void turn(struct keeper *k, uint64_t kill_at)
     }
     if (p[2].revents)
         door_accept(k);
+    for (unsigned i = 0; i < CONTROL_MOST; i++)
+        if (p[4 + i].revents)
+            control_ready(k, &k->control[i]);
+    if (p[3].revents)
+        control_accept(k);
     if (p[0].revents)
         take_signals(k);
     if (!k->ending && k->start_at && k->start_at <= keeper_now())
@@ -219,10 +241,13 @@ static void run(struct keeper *k)
 
 int main(int argc, char **argv)
 {
-    struct keeper k = { .name = "device", .door = -1, .ready_fd = -1, .signals = -1, .socket = -1,
-                        .counts = -1 };
+    struct keeper k = { .name = "device", .door = -1, .control_door = -1, .ready_fd = -1, .signals = -1,
+                        .socket = -1, .counts = -1 };
     int ret;
 
+    for (unsigned i = 0; i < CONTROL_MOST; i++)
+        k.control[i].fd = -1;
+    k.status_so_far.keeper_started = keeper_date();
     raise_descriptor_limit();
     if (parse(&k, argc, argv) < 0)
         return 2;
@@ -233,6 +258,8 @@ int main(int argc, char **argv)
     run(&k);
     if (k.socket_path)
         unlink(k.socket_path);
+    if (k.control_path)
+        unlink(k.control_path);
     held_drop_all(&k.held);
     free(k.command);
     return k.status;

@@ -10,11 +10,14 @@
  *   door.c     clients that come: each gets a seat, from which a worker calls it
  *   requests.c what a worker asks for
  *   child.c    starting a worker; what it leaves behind; when the next one starts
+ *   control.c  what the command line asks for
  *   held.c     descriptors under names
+ *   packet.c   packets with descriptors, from whom nobody trusts
  */
 #ifndef KEEPER_KEEPER_H
 #define KEEPER_KEEPER_H
 
+#include "keeper/control.h"
 #include "keeper/held.h"
 #include "keeper/protocol.h"
 
@@ -36,12 +39,22 @@ struct backend {
     int error; /* -errno, if it could not be opened */
 };
 
+/* Somebody on the control socket. */
+#define CONTROL_MOST 4u
+struct control {
+    int fd; /* -1: nobody */
+    uint64_t heard; /* CLOCK_MONOTONIC ns: of them last */
+};
+
 struct keeper {
     const char *name;        /* of the device, for lines of log */
     char **command;          /* a worker's */
     int program;             /* the first word of it, whatever stands at its path later */
     const char *socket_path; /* to be removed at the end, or NULL */
     int door;                /* listening socket, or -1 */
+    const char *control_path; /* the same of the control socket */
+    int control_door;
+    struct control control[CONTROL_MOST];
     bool one_client;         /* the connection was given to us: its end is ours */
     int ready_fd;            /* -1: nobody asks, or was told */
     struct backend file[MAX_FILES];
@@ -70,11 +83,13 @@ struct keeper {
     uint32_t faults;    /* deaths by what workers did otherwise */
     uint64_t start_at;  /* CLOCK_MONOTONIC ns: when the next worker starts; 0: not */
     struct keeper_answer dead; /* what the last one left */
+    struct keeper_status status_so_far; /* of which control.c fills in the rest */
 };
 
 /* One line on stderr. */
 void keeper_log(const struct keeper *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
-uint64_t keeper_now(void);
+uint64_t keeper_now(void);  /* CLOCK_MONOTONIC ns */
+uint64_t keeper_date(void); /* CLOCK_REALTIME ns */
 
 /* child.c */
 int child_start(struct keeper *k);   /* 0 or -errno */
@@ -88,5 +103,10 @@ int requests_serve(struct keeper *k);
 bool door_open(const struct keeper *k); /* is there a free seat? */
 void door_accept(struct keeper *k);
 int door_bell(struct keeper *k);
+void door_failed(const struct keeper *k, int error); /* whoever could not be accepted is still there */
+
+/* control.c */
+void control_accept(struct keeper *k);
+void control_ready(struct keeper *k, struct control *c);
 
 #endif

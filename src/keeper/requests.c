@@ -2,6 +2,7 @@
  * requests.c - what a worker may ask of its keeper. Each request is checked as an enemy's.
  */
 #include "keeper/keeper.h"
+#include "keeper/packet.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,35 +16,9 @@ struct packet {
     uint8_t bytes[KEEPER_MAX_SEND];
 };
 
-/* Descriptors that came with a request. Those that are not taken out are closed. */
-struct descriptors {
-    int fd[KEEPER_MAX_FDS];
-    unsigned count;
-};
-
-/* Puts them beside a message; `control` has room for them. */
-static void attach(struct msghdr *m, void *control, const int *fds, unsigned n)
-{
-    m->msg_control = control;
-    m->msg_controllen = CMSG_SPACE(n * sizeof(int));
-    struct cmsghdr *c = CMSG_FIRSTHDR(m);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(n * sizeof(int));
-    memcpy(CMSG_DATA(c), fds, n * sizeof(int));
-}
-
-static int take_one(struct descriptors *d)
-{
-    if (d->count != 1)
-        return -EINVAL;
-    d->count = 0;
-    return d->fd[0];
-}
-
 static int put(struct keeper *k, uint32_t name, struct descriptors *d)
 {
-    int fd = take_one(d);
+    int fd = descriptors_take_one(d);
 
     return fd < 0 ? fd : held_put(&k->held, name, fd, KEEPER_MAX_HELD);
 }
@@ -52,23 +27,14 @@ static int put(struct keeper *k, uint32_t name, struct descriptors *d)
 static int send_once(struct keeper *k, const struct keeper_request *r, const uint8_t *bytes,
                      const struct descriptors *d)
 {
-    char control[CMSG_SPACE(sizeof d->fd)] __attribute__((aligned(8)));
-    struct iovec iov = { (void *)(uintptr_t)bytes, r->size };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
     int connection = held_get(&k->held, NAME_CONNECTION);
 
     if (connection < 0 || r->size == 0)
         return -EINVAL;
     if (k->sent_which == r->which && k->sent_answer > 0)
         return k->sent_answer;
-    if (d->count)
-        attach(&m, control, d->fd, d->count);
-    ssize_t n;
-    do
-        n = sendmsg(connection, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
-    while (n < 0 && errno == EINTR);
     k->sent_which = r->which;
-    k->sent_answer = n < 0 ? -errno : (int)n;
+    k->sent_answer = (int)packet_send(connection, bytes, r->size, d->fd, d->count);
     return k->sent_answer;
 }
 
@@ -132,54 +98,23 @@ static struct keeper_answer serve(struct keeper *k, const struct packet *p, stru
     return a;
 }
 
-static void answer(const struct keeper *k, const struct keeper_answer *a, int fd)
-{
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
-    struct iovec iov = { (void *)(uintptr_t)a, sizeof *a };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-    if (fd >= 0)
-        attach(&m, control, &fd, 1);
-    sendmsg(k->socket, &m, MSG_NOSIGNAL | MSG_DONTWAIT); /* who has died since does not mind */
-}
-
-static void take_descriptors(struct msghdr *m, struct descriptors *d)
-{
-    d->count = 0;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            continue;
-        unsigned n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-        memcpy(d->fd, CMSG_DATA(c), n * sizeof(int)); /* no more than `control` has room for */
-        d->count = n;
-    }
-}
-
 int requests_serve(struct keeper *k)
 {
     struct packet p;
     struct descriptors d;
-    char control[CMSG_SPACE(sizeof d.fd)] __attribute__((aligned(8)));
-    struct iovec iov = { &p, sizeof p };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                        .msg_controllen = sizeof control };
     struct keeper_answer a = { .result = -EINVAL };
     int back = -1;
 
-    ssize_t n = recvmsg(k->socket, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -1;
-    if (n == 0)
+    ssize_t n = packet_receive(k->socket, &p, sizeof p, &d);
+    if (n == -EAGAIN)
+        return 0;
+    if (n == 0 || (n < 0 && n != -EMSGSIZE))
         return -1;
-    take_descriptors(&m, &d);
-    bool whole = !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && (size_t)n >= sizeof p.request &&
-                 p.request.size == (size_t)n - sizeof p.request;
-    if (whole)
+    if (n >= (ssize_t)sizeof p.request && p.request.size == (size_t)n - sizeof p.request)
         a = serve(k, &p, &d, &back);
-    answer(k, &a, back);
+    packet_send(k->socket, &a, sizeof a, &back, back >= 0); /* who has died since does not mind */
     if (back >= 0)
         close(back);
-    for (unsigned i = 0; i < d.count; i++)
-        close(d.fd[i]);
+    descriptors_close(&d);
     return 0;
 }

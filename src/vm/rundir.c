@@ -23,8 +23,7 @@ static int __attribute__((format(printf, 3, 4))) fail(char why[VM_WHY_SIZE], int
     return error;
 }
 
-/* The folder of all VMs of this user. */
-static int base_path(char path[RUNDIR_SIZE], char why[VM_WHY_SIZE])
+int rundir_base(char path[RUNDIR_SIZE], char why[VM_WHY_SIZE])
 {
     const char *top = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
     if (!top || top[0] != '/')
@@ -36,7 +35,7 @@ static int base_path(char path[RUNDIR_SIZE], char why[VM_WHY_SIZE])
 
 int rundir_path(const char *name, char path[RUNDIR_SIZE], char why[VM_WHY_SIZE])
 {
-    int error = base_path(path, why);
+    int error = rundir_base(path, why);
     size_t n = error ? 0 : strlen(path);
     if (!error && snprintf(path + n, RUNDIR_SIZE - n, "/%s", name) >= (int)(RUNDIR_SIZE - n))
         return fail(why, -ENAMETOOLONG, "%s: too long a name for sockets in %.*s", name, (int)n,
@@ -100,7 +99,7 @@ static void empty_folder(int fd)
 int rundir_open(const char *name, struct rundir *dir, char why[VM_WHY_SIZE])
 {
     dir->fd = -1;
-    int error = base_path(dir->path, why);
+    int error = rundir_base(dir->path, why);
     if (!error)
         error = make_folder(dir->path, why);
     if (!error)

@@ -17,6 +17,9 @@ struct rundir {
     int fd; /* holds the lock, close-on-exec; -1: not open */
 };
 
+/* The folder of all VMs of this user. 0, or a negative errno with the reason in `why`. */
+int rundir_base(char path[RUNDIR_SIZE], char why[VM_WHY_SIZE]);
+
 /* Where the folder of a VM would be. 0, or a negative errno with the reason in `why`. */
 int rundir_path(const char *name, char path[RUNDIR_SIZE], char why[VM_WHY_SIZE]);
 

@@ -214,7 +214,7 @@ static int remove_stale(const char *path)
     return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-int wire_listen(const char *path, int *sock)
+static int listen_at(const char *path, int type, mode_t mode, int *sock)
 {
     struct sockaddr_un addr;
     int ret = address(path, &addr);
@@ -223,14 +223,25 @@ int wire_listen(const char *path, int *sock)
     ret = remove_stale(path);
     if (ret < 0)
         return ret;
-    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int s = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s < 0)
         return -errno;
-    if (bind(s, (struct sockaddr *)&addr, sizeof addr) < 0 || listen(s, 16) < 0) {
+    /* The file that bind() makes has the socket's mode, less the umask. */
+    if (fchmod(s, mode) < 0 || bind(s, (struct sockaddr *)&addr, sizeof addr) < 0 || listen(s, 16) < 0) {
         ret = -errno;
         close(s);
         return ret;
     }
     *sock = s;
     return 0;
+}
+
+int wire_listen(const char *path, int *sock)
+{
+    return listen_at(path, SOCK_STREAM, 0777, sock);
+}
+
+int wire_listen_packets(const char *path, int *sock)
+{
+    return listen_at(path, SOCK_SEQPACKET, 0600, sock);
 }

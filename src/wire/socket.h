@@ -64,4 +64,7 @@ bool wire_is_eventfd(int fd);
  * there), -EEXIST (something that is no socket), -ENAMETOOLONG (does not fit a socket address), ... */
 int wire_listen(const char *path, int *sock);
 
+/* The same for packets (SOCK_SEQPACKET), and for this user alone. */
+int wire_listen_packets(const char *path, int *sock);
+
 #endif
