@@ -388,6 +388,21 @@ void ob_message(struct ob_device *dev, unsigned vector);
 void ob_error_irq(struct ob_device *dev);
 void ob_request_irq(struct ob_device *dev);
 
+/*
+ * A request of the guest that the device has served, for `outboard status`: what it was, the bytes that it
+ * moved, and how many ns it took (0: not measured). A few stores. Asking for the time is what costs: take
+ * ob_step_time() for the beginning, and ob_now() once for all that end in one go.
+ */
+enum ob_account { OB_ACCOUNT_READ, OB_ACCOUNT_WRITE, OB_ACCOUNT_OTHER };
+void ob_account(struct ob_device *dev, enum ob_account kind, uint64_t bytes, uint64_t ns);
+
+/* An event for the flight recorder, which `outboard trace --last` shows: a word of at most 16 bytes, and two
+ * numbers. A few stores. */
+void ob_trace(struct ob_device *dev, const char *text, uint64_t a, uint64_t b);
+
+/* As ob_now(), but of the time when this step began, or first asked. */
+uint64_t ob_step_time(struct ob_device *dev);
+
 /* CLOCK_MONOTONIC, ns. A timer is called once, soon after its deadline, also by a successor. */
 uint64_t ob_now(struct ob_device *dev);
 void ob_timer_set(struct ob_device *dev, unsigned id, uint64_t deadline);

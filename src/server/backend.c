@@ -2,6 +2,7 @@
  * backend.c - descriptors that the device watches, reads and writes.
  */
 #include "server/device.h"
+#include "server/record.h"
 
 #include <stdlib.h>
 
@@ -23,6 +24,7 @@ static void backend_ready(struct watch *w, uint32_t events)
         return; /* since this turn of the loop began */
     server_step_begin(dev);
     server_enter(dev);
+    record_event(dev, RECORDED_BACKEND, (uint32_t)dw->watch.fd, events);
     dw->ready(dev, dw->watch.fd, events);
     server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
     server_push(dev);

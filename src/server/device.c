@@ -10,6 +10,7 @@
 #include "server/irq.h"
 #include "server/log.h"
 #include "server/logging.h"
+#include "server/record.h"
 #include "server/region_memory.h"
 #include "server/reset.h"
 #include "server/twin.h"
@@ -54,6 +55,8 @@ static int open_block(struct ob_device *dev, int block_fd)
         [SHARED_SESSION] = { "session", 0, sizeof(struct shared_session) },
         [SHARED_INPUT] = { "input", 0, SHARED_BUFFER },
         [SHARED_OUTPUT] = { "output", 0, SHARED_BUFFER },
+        [SHARED_FACTS] = { "facts", 0, sizeof(struct shared_facts) },
+        [SHARED_RECORDER] = { "recorder", 0, sizeof(struct recorder) },
         [SHARED_REGIONS] = { "regions", 0, WIRE_MAX_DMA_MAPS * sizeof(struct memory_region) },
         [SHARED_CONFIG] = { "config", 0, 4096 },
         [SHARED_IRQS] = { "irqs", 0, sizeof(struct shared_irqs) },
@@ -69,6 +72,8 @@ static int open_block(struct ob_device *dev, int block_fd)
     dev->session = block_part(&dev->block, SHARED_SESSION);
     dev->input = block_part(&dev->block, SHARED_INPUT);
     dev->output = block_part(&dev->block, SHARED_OUTPUT);
+    dev->facts = block_part(&dev->block, SHARED_FACTS);
+    dev->recorder = block_part(&dev->block, SHARED_RECORDER);
     dev->regions = block_part(&dev->block, SHARED_REGIONS);
     dev->config = block_part(&dev->block, SHARED_CONFIG);
     dev->irqs = block_part(&dev->block, SHARED_IRQS);
@@ -76,6 +81,7 @@ static int open_block(struct ob_device *dev, int block_fd)
     dev->state = block_part(&dev->block, SHARED_DEVICE);
     dev->migration = block_part(&dev->block, SHARED_MIGRATION);
     dev->incoming = block_part(&dev->block, SHARED_STREAM);
+    record_start(dev, block_fd >= 0);
     return 0;
 }
 
@@ -199,7 +205,10 @@ static int begin(struct ob_device *dev, int block_fd, const struct effect_counts
                    strerror(-ret));
         return ret;
     }
-    return start(dev);
+    ret = start(dev);
+    if (ret == 0 && inherited)
+        record_recovered(dev);
+    return ret;
 }
 
 struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *name,

@@ -108,6 +108,8 @@ struct ob_device {
 
     struct block block;
     struct shared_session *session;
+    struct shared_facts *facts;
+    struct recorder *recorder;
     uint8_t *input;
     uint8_t *output;
     struct memory_region *regions;
@@ -140,6 +142,8 @@ struct ob_device {
     bool draining;      /* the client has gone, its memory is still pinned */
     bool stopping;      /* the message that waits is a stop, for which the device is not ready */
     uint64_t poll_until; /* CLOCK_MONOTONIC ns, 0: no polling */
+    uint64_t now;           /* CLOCK_MONOTONIC ns, as of the first look in this step; 0: none yet */
+    uint64_t message_began; /* the same, when the message in hand was first taken up; 0: none is */
     struct id_pool region_ids;
     struct id_pool file_ids;
     int irq_fd[IRQ_COUNT];    /* eventfds to signal, -1: none */
@@ -192,6 +196,12 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
                                     const struct effect_counts *dead);
 void server_device_free(struct ob_device *dev);
 
+/* The time of this step: asking the clock is what costs. */
+static inline uint64_t server_now(struct ob_device *dev)
+{
+    return dev->now ? dev->now : (dev->now = ob_now(dev));
+}
+
 /* Does the device stand still (any state of a migration but RUNNING and PRE_COPY)? */
 static inline bool server_stopped(const struct ob_device *dev)
 {
@@ -213,11 +223,13 @@ static inline void server_step_begin(struct ob_device *dev)
 {
     step_begin(&dev->block, STEP_OTHER);
     dev->state_kept = false;
+    dev->now = 0;
 }
 static inline void server_message_begin(struct ob_device *dev)
 {
     step_begin(&dev->block, STEP_MESSAGE);
     dev->state_kept = false;
+    dev->now = 0;
 }
 void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply);
 

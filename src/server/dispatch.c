@@ -9,6 +9,7 @@
 #include "server/irq.h"
 #include "server/log.h"
 #include "server/migration.h"
+#include "server/record.h"
 #include "server/region.h"
 #include "server/reset.h"
 
@@ -65,7 +66,7 @@ static uint32_t finish_reply(struct ob_device *dev, const struct vfio_user_heade
 
 static void refused(struct ob_device *dev, const struct wire_message *m, int error)
 {
-    dev->session->errors++;
+    dev->facts->errors++;
     if (m->header.command == VFIO_USER_DEVICE_FEATURE && error == -ENOTTY)
         return; /* that is how one asks what there is */
     if (m->header.command == VFIO_USER_REGION_READ || m->header.command == VFIO_USER_REGION_WRITE)
@@ -88,12 +89,14 @@ static int run_command(struct ob_device *dev, const uint8_t *bytes, size_t n, st
     int error = wire_decode_command(bytes, n, fds->count, &m);
     if (!error && fds->lost)
         error = -EMFILE;
+    record_message(dev, &m, !error);
     if (dev->refuse_next)
         error = -EIO;
     else if (!error)
         error = serve(dev, &m, fds, &reply);
     if (error == -EINPROGRESS) {
         step_cancel(&dev->block);
+        record_reply(dev, &m.header, &reply, error);
         return error;
     }
     if (error) {
@@ -103,6 +106,7 @@ static int run_command(struct ob_device *dev, const uint8_t *bytes, size_t n, st
     region_multi_over(dev);
     uint32_t end = finish_reply(dev, &m.header, &reply, error);
     server_step_end(dev, step_run(&dev->block) + (uint32_t)n, end);
+    record_reply(dev, &m.header, &reply, error);
     /* Whoever does not start with a version, or with one we do not know, is no client. */
     return error && !dev->session->negotiated ? -EPROTO : 0;
 }
@@ -112,6 +116,7 @@ static int run_reply(struct ob_device *dev, const uint8_t *bytes, size_t n)
     struct vfio_user_header header;
 
     memcpy(&header, bytes, sizeof header);
+    record_answer(dev, &header);
     if (dma_reply(dev, bytes, n) < 0)
         server_log(dev, "a reply that nobody asked for: %s", wire_command_name(header.command));
     server_step_end(dev, step_run(&dev->block) + (uint32_t)n, step_reply(&dev->block));
@@ -132,8 +137,8 @@ int dispatch(struct ob_device *dev, const uint8_t *bytes, size_t n, struct wire_
     if (dev->refuse_next)
         dev->quiesce = dev->halted = true;
     dev->refuse_next = false;
-    dev->session->messages++;
-    dev->session->bytes_in += n;
+    dev->facts->messages++;
+    dev->facts->bytes_in += n;
     wire_fds_close(fds);
     return ret;
 }

@@ -8,6 +8,7 @@
 #include "server/dma.h"
 #include "server/bus.h"
 #include "server/dma_message.h"
+#include "server/record.h"
 
 #define TURN 64 /* transfers finished before others get their turn */
 
@@ -55,6 +56,7 @@ void ob_dma_cancel(struct ob_device *dev, unsigned slot)
 static void finish(struct ob_device *dev, unsigned slot, int error)
 {
     server_enter(dev);
+    record_dma(dev, slot, &dev->work->dma[slot], error);
     free_slot(dev, slot);
     if (dev->plugin->dma_done)
         dev->plugin->dma_done(dev, slot, error);

@@ -4,6 +4,7 @@
 #include "server/dma.h"
 #include "server/guest.h"
 #include "server/log.h"
+#include "server/record.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -58,6 +59,7 @@ static int add_region(struct ob_device *dev, const struct memory_region *r)
     SET(dev, dev->session->regions, dev->session->regions + 1);
     if (id >= dev->session->regions_end)
         SET(dev, dev->session->regions_end, id + 1);
+    record_memory(dev, (int64_t)r->size);
     return 0;
 }
 
@@ -111,6 +113,7 @@ void dma_unmap_all(struct ob_device *dev)
     memory_unmap_all(dev->memory);
     ids_reset(&dev->region_ids);
     ids_reset(&dev->file_ids);
+    record_memory(dev, -(int64_t)dev->facts->memory_bytes);
 }
 
 /* Numbers of a region that has gone and, if it was the last one of its file, of that. */
@@ -132,6 +135,7 @@ static int unmap_region(struct ob_device *dev, uint64_t address, uint64_t size)
         return (int)id;
     SET(dev, dev->regions[id].size, 0);
     SET(dev, dev->session->regions, dev->session->regions - 1);
+    record_memory(dev, -(int64_t)size);
     give_back(dev, (uint32_t)id, file_gone);
     return 0;
 }
@@ -187,6 +191,7 @@ static int unmap_range(struct ob_device *dev, uint64_t address, uint64_t size, u
         dev->session->regions--;
         give_back(dev, id, file_gone);
     }
+    record_memory(dev, -bytes);
     return 0;
 }
 
@@ -240,6 +245,7 @@ int dma_recover(struct ob_device *dev)
     uint32_t end = dev->session->regions_end;
     uint8_t *used = calloc(2, WIRE_MAX_DMA_MAPS + 1); /* there is one more number for files */
     uint8_t *used_files = used + WIRE_MAX_DMA_MAPS + 1;
+    uint64_t bytes = 0;
 
     if (!used)
         return -ENOMEM;
@@ -255,12 +261,14 @@ int dma_recover(struct ob_device *dev)
             return ret;
         }
         used[id] = 1;
+        bytes += r->size;
         if (r->file != MEMORY_NO_FILE) {
             used_files[r->file] = 1;
             if (r->file >= dev->file_ids.next)
                 dev->file_ids.next = r->file + 1;
         }
     }
+    record_memory(dev, (int64_t)(bytes - dev->facts->memory_bytes));
     dev->region_ids.next = end;
     free_between(&dev->region_ids, used);
     free_between(&dev->file_ids, used_files);

@@ -10,6 +10,7 @@
  */
 #include "server/irq.h"
 #include "server/pci/config.h"
+#include "server/record.h"
 
 #include <poll.h>
 
@@ -175,7 +176,7 @@ static void signal_eventfd(struct ob_device *dev, int fd)
     if (fd < 0 || poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
         return;
     effect_write_plain(&dev->block, fd, &one, sizeof one);
-    dev->session->interrupts++;
+    dev->facts->interrupts++;
 }
 
 static void flush_range(struct ob_device *dev, uint32_t first, uint32_t count)
@@ -184,6 +185,7 @@ static void flush_range(struct ob_device *dev, uint32_t first, uint32_t count)
         if (!(dev->irqs->irq[i] & IRQ_SIGNAL))
             continue;
         signal_eventfd(dev, dev->irq_fd[i]);
+        record_event(dev, RECORDED_IRQ, i, 0);
         dev->irqs->irq[i] &= (uint8_t)~IRQ_SIGNAL;
     }
 }

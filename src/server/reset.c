@@ -7,9 +7,11 @@
 #include "server/guest.h"
 #include "server/irq.h"
 #include "server/migration.h"
+#include "server/record.h"
 
 static void reset(struct ob_device *dev, enum ob_reset kind)
 {
+    record_event(dev, RECORDED_RESET, 0, kind);
     if (dev->bus->reset)
         dev->bus->reset(dev);
     irq_reset(dev);

@@ -26,6 +26,7 @@
 #include "server/log.h"
 #include "server/logging.h"
 #include "server/migration.h"
+#include "server/record.h"
 #include "server/twin.h"
 
 #include <string.h>
@@ -103,7 +104,7 @@ static bool flush(struct ob_device *dev)
         }
         block_store(&s->sent, s->sent + (uint32_t)n);
         effect_done(&dev->block);
-        s->bytes_out += (uint64_t)n;
+        dev->facts->bytes_out += (uint64_t)n;
     }
     return true;
 }
@@ -302,6 +303,7 @@ void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply)
     irq_flush(dev);
     if (dev->irqs_changed) {
         irq_forget_unused(dev);
+        record_interrupts(dev);
         dev->irqs_changed = false;
     }
     dma_drop_files(dev);
@@ -337,10 +339,11 @@ int server_attach(struct ob_device *dev, int sock)
         return ret;
     }
     server_step_begin(dev);
-    server_touch(dev, dev->session, SHARED_SESSION_OWN);
-    memset(dev->session, 0, SHARED_SESSION_OWN);
+    server_touch(dev, dev->session, sizeof *dev->session);
+    memset(dev->session, 0, sizeof *dev->session);
     dev->session->connected = 1;
     server_step_end(dev, 0, 0);
+    record_client(dev, true);
     migration_attached(dev);
     return 0;
 }
@@ -351,8 +354,8 @@ static void drained(struct ob_device *dev)
     dev->draining = false;
     server_step_begin(dev);
     dma_unmap_all(dev);
-    server_touch(dev, dev->session, SHARED_SESSION_OWN);
-    memset(dev->session, 0, SHARED_SESSION_OWN);
+    server_touch(dev, dev->session, sizeof *dev->session);
+    memset(dev->session, 0, sizeof *dev->session);
     server_step_end(dev, 0, 0);
     guest_released(dev);
     if (dev->disconnected)
@@ -379,6 +382,7 @@ void server_disconnect(struct ob_device *dev, const char *why)
     SET(dev, dev->session->connected, 0);
     SET(dev, dev->session->negotiated, 0);
     server_step_end(dev, 0, 0);
+    record_client(dev, false);
     twin_close(dev);
     ioevent_forget(dev);
     migration_unstop(dev);

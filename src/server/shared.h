@@ -8,6 +8,8 @@
 #define SERVER_SHARED_H
 
 #include "memory/memory.h"
+#include "state/facts.h"
+#include "state/recorder.h"
 #include "wire/limits.h"
 #include "wire/version.h"
 
@@ -19,6 +21,8 @@ enum shared_part {
     SHARED_SESSION, /* struct shared_session */
     SHARED_INPUT,   /* bytes that were looked at */
     SHARED_OUTPUT,  /* replies, and commands to the client */
+    SHARED_FACTS,   /* struct shared_facts (state/facts.h): for readers outside, covered by no undoing... */
+    SHARED_RECORDER, /* ...and so is struct recorder (state/recorder.h) */
     SHARED_REGIONS, /* struct memory_region[WIRE_MAX_DMA_MAPS]; size 0: no region */
     SHARED_CONFIG,  /* PCI config space; of no use to a device that is not PCI */
     SHARED_IRQS,    /* struct shared_irqs */
@@ -69,15 +73,7 @@ struct shared_session {
     uint32_t regions_end; /* one more than the highest number in use */
     uint32_t multi_done;  /* writes of the REGION_WRITE_MULTI that is next in the stream */
     int32_t multi_error;  /* of the first of them that failed */
-
-    /* Counters, for people. They stay when a client goes, and count what all of them had. */
-    uint64_t messages;
-    uint64_t errors;
-    uint64_t interrupts;
-    uint64_t bytes_in;
-    uint64_t bytes_out;
 };
-#define SHARED_SESSION_OWN offsetof(struct shared_session, messages) /* bytes that end with a client */
 
 /* Interrupts are numbered through: lines, then MSI, MSI-X, ERR, REQ. PCI has one line, INTx; a platform
  * device has nothing but lines. */

@@ -3,6 +3,7 @@
  */
 #include "server/device.h"
 #include "server/dma.h"
+#include "server/record.h"
 
 #include <time.h>
 
@@ -88,6 +89,7 @@ void server_run_timers(struct ob_device *dev, uint64_t now)
         server_step_begin(dev);
         server_enter(dev);
         ob_timer_cancel(dev, id);
+        record_event(dev, RECORDED_TIMER, id, 0);
         if (dev->plugin->timer)
             dev->plugin->timer(dev, id);
         server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));

@@ -63,7 +63,7 @@ bool twin_flush(struct ob_device *dev)
             server_disconnect(dev, "it does not take our commands");
             return false;
         }
-        dev->session->bytes_out += (uint64_t)n;
+        dev->facts->bytes_out += (uint64_t)n;
         if (whole)
             block_store(&c->out, ((c->out >> 32) + 1) << 32);
     }
@@ -87,8 +87,8 @@ static void run_reply(struct ob_device *dev, uint32_t size)
     memmove(c->head, c->head + in_head, next);
     c->got = next;
     server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
-    dev->session->messages++;
-    dev->session->bytes_in += size;
+    dev->facts->messages++;
+    dev->facts->bytes_in += size;
     if (dev->quiesce && !dma_message_waits(dev))
         dev->resume = true;
 }

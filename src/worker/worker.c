@@ -89,7 +89,7 @@ static void tell_ready(struct ob_device *dev, int fd)
 
 static void log_totals(struct ob_device *dev)
 {
-    const struct shared_session *s = dev->session;
+    const struct shared_facts *s = dev->facts;
 
     ob_debug(dev, "served %" PRIu64 " messages, %" PRIu64 " interrupts, %" PRIu64 " errors, %" PRIu64
                   " bytes in, %" PRIu64 " bytes out",
@@ -118,6 +118,7 @@ static struct ob_device *make_device(struct worker *w, const struct worker_setti
                           settings->option_count, w->loop.epoll, keeping, block, dead);
     if (!dev)
         return NULL;
+    dev->facts->role = settings->role;
     dev->disconnected = client_gone;
     dev->disconnected_ctx = w;
     w->served.dev = dev;
