@@ -409,7 +409,12 @@ void far_go_on(struct ob_device *dev)
 void far_done(struct ob_device *dev, unsigned dma, int error)
 {
     struct nvme *s = ob_state(dev);
+    const struct private *p = ob_private(dev);
 
+    if (p->barred) {
+        lock_later(dev, dma, error);
+        return;
+    }
     switch (dma) {
     case DMA_POST: posted(dev, error); break;
     case DMA_FETCH: fetched(dev, error); break;

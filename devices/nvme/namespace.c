@@ -23,12 +23,9 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOOK_NS 1000000000u
-#define LOCK_TRIES 2000u
-#define LOCK_PAUSE_NS 500000
 
 /* ---- Opening --------------------------------------------------------------------------------------- */
 
@@ -45,29 +42,6 @@ static int file_size(int fd, uint64_t *bytes)
     if (!S_ISBLK(st.st_mode))
         return -EMEDIUMTYPE;
     return ioctl(fd, BLKGETSIZE64, bytes) < 0 ? -errno : 0;
-}
-
-/*
- * Another process that serves this file would destroy it. The lock is of the open file description, so
- * it goes when nobody uses that any more: not with the process, but with the last of its I/O, which
- * io_uring may finish after the process has gone. A successor therefore waits here until its
- * predecessor's I/O is over.
- */
-static int lock(int fd, bool readonly, bool wait)
-{
-    struct flock l = { .l_type = readonly ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
-    const struct timespec pause = { 0, LOCK_PAUSE_NS };
-
-    for (unsigned i = 0; i < LOCK_TRIES; i++) {
-        if (fcntl(fd, F_OFD_SETLK, &l) == 0)
-            return 0;
-        if (errno != EAGAIN && errno != EACCES)
-            return -errno;
-        if (!wait)
-            break;
-        nanosleep(&pause, NULL);
-    }
-    return -EBUSY;
 }
 
 /* What O_DIRECT wants of addresses and offsets. */
@@ -103,7 +77,6 @@ static uint64_t hash(uint64_t h, const char *text)
 static int wrong(struct ob_device *dev, const char *path, int error)
 {
     switch (error) {
-    case -EBUSY: ob_error(dev, "%s: another process serves this file", path); break;
     case -EMEDIUMTYPE: ob_error(dev, "%s: neither a file nor a block device", path); break;
     case -ENODATA: ob_error(dev, "%s: the file is empty; make it as large as the disk should be "
                                  "(truncate -s 1G FILE)", path); break;
@@ -140,7 +113,7 @@ static int open_file(struct ob_device *dev, uint32_t i, const char *path, bool d
     if (ret == 0 && ns->bytes == 0)
         ret = -ENODATA;
     if (ret == 0)
-        ret = p->incoming ? 0 : lock(ns->fd, p->readonly, true);
+        ret = lock_open(dev, i);
     if (ret < 0)
         return wrong(dev, path, ret);
     ns->blocks = ns->bytes >> p->lba_shift;
@@ -175,50 +148,24 @@ int namespaces_open(struct ob_device *dev)
             ob_error(dev, "at most %u files", NAMESPACES);
             return -EINVAL;
         }
-        p->ns[i].fd = -1;
+        p->ns[i].fd = p->ns[i].owner = -1;
         p->namespaces = i + 1;
         int ret = open_file(dev, i, path, direct);
         if (ret < 0)
             return ret;
     }
-    p->locked = !p->incoming;
     return 0;
-}
-
-int namespaces_lock(struct ob_device *dev, bool wait)
-{
-    struct private *p = ob_private(dev);
-
-    if (p->locked)
-        return 0;
-    p->locked = true;
-    for (uint32_t i = 0; i < p->namespaces; i++) {
-        int ret = lock(p->ns[i].fd, p->readonly, wait);
-        if (ret == 0)
-            continue;
-        namespaces_unlock(dev);
-        return wrong(dev, ob_option_nth(dev, "file", i), ret);
-    }
-    return 0;
-}
-
-void namespaces_unlock(struct ob_device *dev)
-{
-    struct private *p = ob_private(dev);
-    struct flock l = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
-
-    for (uint32_t i = 0; i < p->namespaces && p->locked; i++)
-        fcntl(p->ns[i].fd, F_OFD_SETLK, &l);
-    p->locked = false;
 }
 
 void namespaces_close(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
 
-    for (uint32_t i = 0; i < p->namespaces; i++)
+    for (uint32_t i = 0; i < p->namespaces; i++) {
+        lock_close(dev, i);
         if (p->ns[i].fd >= 0)
             close(p->ns[i].fd);
+    }
     if (p->inotify >= 0) {
         ob_unwatch(dev, p->inotify);
         close(p->inotify);

@@ -158,7 +158,8 @@ static int start(struct ob_device *dev)
         return ret;
     }
     queue_adopt(dev);
-    doorbell_start(dev);
+    if (!p->barred)
+        doorbell_start(dev);
     work_soon(dev);
     return 0;
 }
@@ -187,6 +188,7 @@ static void timer(struct ob_device *dev, unsigned id)
     case TIMER_COALESCE: irq_timer(dev); break;
     case TIMER_HELD: irq_held(dev); break;
     case TIMER_SIZES: namespaces_timer(dev); break;
+    case TIMER_BARRIER: lock_timer(dev); break;
     }
 }
 

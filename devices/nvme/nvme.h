@@ -9,7 +9,8 @@
  *   admin.c     admin commands, queues    identify.c log.c feature.c event.c    what those return
  *   io.c        I/O commands: checks      run.c request.c  I/O commands: execution
  *   far.c       all of it by messages, where the client's memory cannot be mapped
- *   namespace.c the files                 engine*.c    I/O that may block
+ *   namespace.c the files                 lock.c       whose they are, and since when
+ *   engine*.c   I/O that may block
  *
  * ORDER OF STORES. A command ends by its completion entry in guest memory, and that store and the
  * step that makes it so are two. So what a completion acknowledges, beside the data that moved,
@@ -159,7 +160,7 @@ struct nvme_features {
     uint32_t arbitration, power, temperature_over, temperature_under, error_recovery[NAMESPACES],
         write_cache, coalescing, events;
     uint32_t vector_uncoalesced[(QUEUES + 31) / 32];
-    uint32_t queues_set;
+    uint32_t reserved;
     uint64_t timestamp;      /* ms, as the host set it... */
     uint64_t timestamp_time; /* ...at this CLOCK_MONOTONIC ns; 0: never */
 };
@@ -231,7 +232,8 @@ struct nvme_engine; /* engine.h */
 struct bounces;     /* run.c */
 
 struct nvme_namespace {
-    int fd;
+    int fd;            /* for I/O */
+    int owner;         /* another description, for the lock */
     uint64_t bytes;    /* of the file, when we last looked */
     uint64_t blocks;   /* of the namespace */
     uint32_t align;    /* of memory and offsets, for O_DIRECT; 1: none */
@@ -260,11 +262,17 @@ struct private {
     bool readonly;
     bool mapped; /* doorbells are a page that clients map */
     bool incoming; /* another process may still have the files */
-    bool locked;   /* the files are ours */
     bool started;  /* this process has begun */
     bool stopping; /* nothing new is begun */
     bool stopped;
     char serial[24];
+
+    uint64_t number;       /* of the device, see lock.c */
+    bool barred;           /* a dead process may still have I/O under way: no command is executed or completed... */
+    bool barred_told;
+    uint64_t barred_since; /* ...CLOCK_MONOTONIC ns */
+    uint32_t late_dmas;    /* transfers that ended meanwhile... */
+    int late_error[DMAS];  /* ...and how */
 
     struct nvme_engine *engine;
     struct nvme_run *run; /* SLOTS + 1: one for each slot, and one of the controller's own */
@@ -317,7 +325,7 @@ struct private {
     bool written; /* since the sizes were last looked at */
 };
 
-enum { TIMER_POLL, TIMER_COALESCE, TIMER_HELD, TIMER_SIZES, TIMERS };
+enum { TIMER_POLL, TIMER_COALESCE, TIMER_HELD, TIMER_SIZES, TIMER_BARRIER, TIMERS };
 
 /* Touch and store. */
 #define SET(dev, lvalue, v)                            \
@@ -526,14 +534,22 @@ uint16_t run_result(struct ob_device *dev, uint32_t i);
 /* ---- namespace.c ---- */
 int namespaces_open(struct ob_device *dev);
 void namespaces_close(struct ob_device *dev);
-/* The files are locked, at once or after some time (wait), or let go. -EBUSY after a line of log. */
-int namespaces_lock(struct ob_device *dev, bool wait);
-void namespaces_unlock(struct ob_device *dev);
 int namespaces_start(struct ob_device *dev);
 void namespaces_measure(struct ob_device *dev); /* how large the files are now */
 void namespaces_look(struct ob_device *dev); /* have sizes changed? In a step. */
 void namespaces_reset(struct ob_device *dev); /* timers were cancelled */
 void namespaces_timer(struct ob_device *dev);
 void namespaces_written(struct ob_device *dev); /* in a step: there were writes */
+
+/* ---- lock.c ---- */
+int lock_open(struct ob_device *dev, uint32_t i); /* for namespace i, whose file is open */
+void lock_close(struct ob_device *dev, uint32_t i);
+int lock_files(struct ob_device *dev); /* the files are ours, or -EBUSY after a line of log */
+void lock_release(struct ob_device *dev);
+/* Before commands are executed: looks whether another process's I/O is over. If not, this one is barred until
+ * the timer finds that it is. */
+void lock_barrier(struct ob_device *dev);
+void lock_timer(struct ob_device *dev);
+void lock_later(struct ob_device *dev, unsigned dma, int error); /* a transfer ended while barred */
 
 #endif

@@ -69,10 +69,11 @@ static void enable(struct ob_device *dev)
         controller_fatal(dev, "it was enabled with settings that it does not have");
         return;
     }
-    if (namespaces_lock(dev, false) < 0) {
+    if (lock_files(dev) < 0) {
         controller_fatal(dev, "its files are not free");
         return;
     }
+    lock_barrier(dev);
     ob_touch(dev, &s->sq[0], sizeof s->sq[0]);
     ob_touch(dev, &s->cq[0], sizeof s->cq[0]);
     s->sq[0] = (struct nvme_sq){ .address = s->asq, .entries = sq };

@@ -338,14 +338,14 @@ int state_stop(struct ob_device *dev)
     struct private *p = ob_private(dev);
 
     p->stopping = true;
-    if (p->outstanding || p->go_on.count)
+    if (p->barred || p->outstanding || p->go_on.count)
         return -EBUSY;
     keep_results(dev);
     far_forget(dev);
     if (p->held)
         irq_held(dev);
     work_count(dev);
-    namespaces_unlock(dev);
+    lock_release(dev);
     p->stopped = true;
     return 0;
 }
@@ -390,9 +390,12 @@ int state_start(struct ob_device *dev)
     const struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
 
-    /* A process that begins may have to wait for the I/O of the one that it succeeds. */
-    if ((s->csts & CSTS_RDY) && namespaces_lock(dev, !p->started) < 0)
+    bool enabled = s->csts & CSTS_RDY;
+
+    if ((enabled || (!p->started && !p->incoming)) && lock_files(dev) < 0)
         return -EBUSY;
+    if (enabled)
+        lock_barrier(dev);
     introduce(dev);
     work_forget(dev);
     p->started = true;

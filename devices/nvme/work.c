@@ -25,6 +25,8 @@ bool work_pending(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
 
+    if (p->barred)
+        return p->again;
     if (p->again || run_has_results(dev) || doorbell_moved(dev))
         return true;
     /* The threads that io_uring or we have may need this very core; and so may whoever brings the guest
@@ -53,6 +55,8 @@ void work(struct ob_device *dev)
 
     p->again = p->blocked = false;
     p->looks = 0;
+    if (p->barred)
+        return;
     run_reap(dev);
     controller_settle(dev);
     if (can_complete(s))
@@ -93,6 +97,8 @@ void work_committed(struct ob_device *dev)
 
     if (p->epoch != s->epoch)
         work_forget(dev);
+    if (p->barred)
+        return;
     if (p->start.count || p->go_on.count)
         run_start(dev);
     bool idle = p->outstanding == 0 && (!can_complete(s) || (!p->start.count && !p->post.count && far_is_idle(dev)));

@@ -460,6 +460,12 @@ void ob_memory_put(struct ob_device *dev, uint64_t address, uint64_t n, unsigned
 int ob_hold(struct ob_device *dev);
 void ob_release(struct ob_device *dev);
 
+/*
+ * In start(), for a successor: I/O that a process before this one began may still reach guest memory, and nobody
+ * knows where. While it is so, no unmap is acknowledged either. Once said, it has to be taken back.
+ */
+void ob_hold_memory(struct ob_device *dev, bool held);
+
 /* A pointer for a short look from pending(), which may not go through the copies above: valid until
  * the next event of the loop, so ask again each time. NULL: not mapped in one piece. */
 const void *ob_memory_peek(struct ob_device *dev, uint64_t address, size_t n);

@@ -159,6 +159,8 @@ static int start(struct ob_device *dev)
     server_enter(dev);
     int ret = dev->plugin->start(dev);
     server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+    /* A client that went before its I/O was over is still waited for. */
+    dev->draining = dev->memory_held && dev->connection.fd < 0;
     return ret;
 }
 

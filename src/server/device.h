@@ -134,10 +134,12 @@ struct ob_device {
     struct memory *memory;
     uint32_t *pins;     /* of each region, see guest.h */
     uint64_t pin_count; /* of all */
+    bool memory_held;   /* a pin of all memory: ob_hold_memory() */
     bool quiesce;       /* a message waits for pins to go; nothing new is pinned */
     bool refused;       /* somebody wanted to pin meanwhile */
     bool refuse_next;   /* the next message is answered with an error, and then... */
     bool halted;        /* ...none is run any more */
+    bool overdue;       /* the message that waits has waited too long */
     bool resume;        /* a pin has gone: try the message again */
     bool draining;      /* the client has gone, its memory is still pinned */
     bool stopping;      /* the message that waits is a stop, for which the device is not ready */
@@ -243,6 +245,10 @@ static inline void server_step_undo(struct ob_device *dev)
 /* CLOCK_MONOTONIC ns of the next timer, UINT64_MAX: none; and what to do when it has passed. */
 uint64_t server_next_deadline(const struct ob_device *dev);
 void server_run_timers(struct ob_device *dev, uint64_t now);
+
+/* The same for a message that waits for I/O to end: it is answered with an error. */
+uint64_t server_held_until(const struct ob_device *dev);
+void server_run_overdue(struct ob_device *dev, uint64_t now);
 
 /* While the device polls: looks a while, and works if there is something. */
 void server_poll(struct ob_device *dev, uint64_t now);

@@ -92,6 +92,8 @@ static int run_command(struct ob_device *dev, const uint8_t *bytes, size_t n, st
     record_message(dev, &m, !error);
     if (dev->refuse_next)
         error = -EIO;
+    else if (dev->overdue)
+        error = -EBUSY;
     else if (!error)
         error = serve(dev, &m, fds, &reply);
     if (error == -EINPROGRESS) {
@@ -104,6 +106,8 @@ static int run_command(struct ob_device *dev, const uint8_t *bytes, size_t n, st
         refused(dev, &m, error);
     }
     region_multi_over(dev);
+    if (dev->session->held_since)
+        SET(dev, dev->session->held_since, 0);
     uint32_t end = finish_reply(dev, &m.header, &reply, error);
     server_step_end(dev, step_run(&dev->block) + (uint32_t)n, end);
     record_reply(dev, &m.header, &reply, error);

@@ -152,6 +152,16 @@ void ob_release(struct ob_device *dev)
         dev->resume = true;
 }
 
+void ob_hold_memory(struct ob_device *dev, bool held)
+{
+    if (dev->memory_held == held)
+        return;
+    dev->memory_held = held;
+    dev->pin_count += held ? 1 : UINT64_MAX;
+    if (!held && dev->quiesce)
+        dev->resume = true;
+}
+
 bool guest_all_pinned(struct ob_device *dev)
 {
     dev->quiesce = dev->pin_count != 0 || dma_message_waits(dev);
@@ -162,7 +172,7 @@ bool guest_pinned(struct ob_device *dev, uint64_t address)
 {
     struct memory_piece piece;
 
-    dev->quiesce = dma_message_waits(dev);
+    dev->quiesce = dev->memory_held || dma_message_waits(dev);
     if (dev->quiesce || !dev->pin_count)
         return dev->quiesce;
     /* The first byte of a region tells which it is. */
@@ -176,7 +186,7 @@ bool guest_pinned(struct ob_device *dev, uint64_t address)
 
 bool guest_region_pinned(struct ob_device *dev, uint32_t id)
 {
-    dev->quiesce = dev->pins[id] != 0;
+    dev->quiesce = dev->memory_held || dev->pins[id] != 0;
     return dev->quiesce;
 }
 

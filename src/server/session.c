@@ -33,6 +33,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define HELD_PATIENCE UINT64_C(4000000000) /* ns; clients wait for 5 s */
 #define EVENTS ((uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET)
 
 bool server_busy(const struct ob_device *dev)
@@ -156,6 +157,29 @@ static void send_away(struct ob_device *dev, const char *why)
         server_disconnect(dev, why);
 }
 
+/*
+ * A message that waits for I/O to end (an unmap, a reset, a stop) is answered with an error in time, since its
+ * client will not listen for ever, and takes an answer that comes too late for a broken connection. Nothing was done
+ * then, and nothing acknowledged. Who wants no answer (a reset by a posted write) cannot be told, so that one waits.
+ */
+static uint64_t held_until(const struct ob_device *dev)
+{
+    const struct shared_session *s = dev->session;
+    struct vfio_user_header header;
+
+    if (!dev->quiesce || !s->held_since || dev->halted || dev->output_blocked)
+        return UINT64_MAX;
+    memcpy(&header, dev->input + step_run(&dev->block), sizeof header);
+    return header.flags & VFIO_USER_FLAG_NO_REPLY ? UINT64_MAX : s->held_since + HELD_PATIENCE;
+}
+
+static void no_longer_held(struct ob_device *dev)
+{
+    dev->overdue = dev->quiesce = false;
+    migration_unstop(dev);
+    guest_released(dev);
+}
+
 /* Runs the messages that are complete. Descriptors belong to the last one that begins in the bytes of
  * the look that brought them. Returns false when the client was disconnected. */
 static bool run_messages(struct ob_device *dev)
@@ -178,8 +202,13 @@ static bool run_messages(struct ob_device *dev)
             return true;
         bool with_fds = dev->fds_end && dev->fds_end <= run + (uint32_t)size;
         int ret = dispatch(dev, dev->input + run, (size_t)size, with_fds ? &dev->fds : &none);
-        if (ret == -EINPROGRESS)
+        if (ret == -EINPROGRESS) {
+            if (!s->held_since && !dev->halted)
+                block_store(&s->held_since, ob_now(dev));
             return true;
+        }
+        if (dev->overdue)
+            no_longer_held(dev);
         if (with_fds)
             dev->fds_end = 0;
         if (dev->refused && !dev->quiesce)
@@ -406,6 +435,20 @@ void server_push(struct ob_device *dev)
     }
     if (dev->draining && !dev->pin_count) /* perhaps since the end of a transfer just now */
         drained(dev);
+}
+
+uint64_t server_held_until(const struct ob_device *dev)
+{
+    return dev->connection.fd < 0 ? UINT64_MAX : held_until(dev);
+}
+
+void server_run_overdue(struct ob_device *dev, uint64_t now)
+{
+    if (server_held_until(dev) > now)
+        return;
+    dev->overdue = dev->resume = true;
+    server_push(dev);
+    dev->overdue = false;
 }
 
 /* What the kernel and the block say about the stream that the dead worker was reading. */

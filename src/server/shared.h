@@ -71,6 +71,7 @@ struct shared_session {
     uint16_t ioevents_pending[SHARED_REGION_INDEXES]; /* bits of those that were signalled, and not served */
     uint32_t regions; /* DMA regions in the table */
     uint32_t regions_end; /* one more than the highest number in use */
+    uint64_t held_since;  /* CLOCK_MONOTONIC ns: the message that is next waits for I/O to end; 0: none does */
     uint32_t multi_done;  /* writes of the REGION_WRITE_MULTI that is next in the stream */
     int32_t multi_error;  /* of the first of them that failed */
 };

@@ -69,10 +69,10 @@ void server_poll(struct ob_device *dev, uint64_t now)
 
 uint64_t server_next_deadline(const struct ob_device *dev)
 {
-    uint64_t next = dev->dma_more ? 0 : UINT64_MAX;
+    uint64_t held = server_held_until(dev), next = dev->dma_more ? 0 : held;
 
     if (server_stopped(dev))
-        return UINT64_MAX;
+        return held;
     for (uint64_t left = dev->work->timers; left; left &= left - 1) {
         uint64_t deadline = dev->work->deadline[__builtin_ctzll(left)];
         next = deadline < next ? deadline : next;
@@ -95,4 +95,5 @@ void server_run_timers(struct ob_device *dev, uint64_t now)
         server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
     }
     server_push(dev);
+    server_run_overdue(dev, now);
 }

@@ -45,6 +45,7 @@ static uint64_t now_ns(void)
 
 /* ---- A served disk ------------------------------------------------------------------------------- */
 
+const char *disk_device = "nvme";
 void (*disk_child)(void);
 
 void disk_serve_again(struct disk *disk, const char *const *args)
@@ -61,7 +62,7 @@ void disk_serve_again(struct disk *disk, const char *const *args)
     snprintf(ready_fd, sizeof ready_fd, "--ready-fd=%d", ready[1]);
     argv[n++] = program ? program : "build/outboard";
     argv[n++] = "serve";
-    argv[n++] = "nvme";
+    argv[n++] = disk_device;
     argv[n++] = file;
     argv[n++] = socket;
     argv[n++] = ready_fd;

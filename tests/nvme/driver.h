@@ -58,6 +58,8 @@ struct disk {
 /* Makes a file of this size in `folder` (NULL: a new one below /tmp) and serves it with the program
  * that the environment's OUTBOARD names; args are further words for the command line, NULL at the end. */
 void disk_serve(struct disk *disk, const char *folder, uint64_t size, const char *const *args);
+/* What is served: "nvme", or a file with a plugin. */
+extern const char *disk_device;
 /* Called in the new process before it becomes the program; NULL: nothing. */
 extern void (*disk_child)(void);
 void disk_serve_again(struct disk *disk, const char *const *args);

@@ -236,6 +236,13 @@ static void let_go(struct stand_in *s, uint32_t name)
     *h = s->held[--s->held_count];
 }
 
+void stand_in_drop(struct stand_in *s, uint32_t kind)
+{
+    for (int i = s->held_count; i--;)
+        if ((s->held[i].name & 0xff000000u) == kind)
+            let_go(s, s->held[i].name);
+}
+
 static void hold(struct stand_in *s, uint32_t name, int fd)
 {
     let_go(s, name);

@@ -67,5 +67,6 @@ bool stand_in_until(struct stand_in *s, bool (*done)(void *ctx), void *ctx);
 long stand_in_stop(struct stand_in *s);
 
 int stand_in_fd(const struct stand_in *s, uint32_t name); /* -1: not held */
+void stand_in_drop(struct stand_in *s, uint32_t kind);    /* all of a kind: KEEP_DEVICE and its like */
 
 #endif

@@ -527,6 +527,7 @@ static void make_base(struct client *c, const struct option_value *options, unsi
     script(c, how);
     serve(c, NULL, 0);
     client_check(c);
+    stand_in_drop(&c->s, KEEP_DEVICE); /* it may not keep the others from the file */
 }
 
 static int setup(void **state)
