@@ -81,6 +81,7 @@ static int open_block(struct ob_device *dev, int block_fd)
     dev->state = block_part(&dev->block, SHARED_DEVICE);
     dev->migration = block_part(&dev->block, SHARED_MIGRATION);
     dev->incoming = block_part(&dev->block, SHARED_STREAM);
+    dev->incoming_size = frame_incoming_size(dev);
     record_start(dev, block_fd >= 0);
     return 0;
 }

@@ -117,7 +117,8 @@ struct ob_device {
     struct shared_irqs *irqs;
     struct shared_work *work;
     struct shared_migration *migration;
-    uint8_t *incoming; /* the stream that comes in */
+    uint8_t *incoming; /* the stream that comes in... */
+    uint64_t incoming_size; /* ...as much as there is room for */
     void *state;
     bool state_kept; /* the whole state is in the undo log of this step */
 

@@ -156,7 +156,7 @@ void irq_reset(struct ob_device *dev)
 
     for (uint32_t i = 0; i < dev->lines; i++)
         SET(dev, irqs->level[i], 0);
-    for (uint32_t i = 0; i < IRQ_COUNT; i++)
+    FOR_EACH_IRQ(dev, i)
         if (irqs->irq[i] & (IRQ_PENDING | IRQ_SIGNAL | IRQ_MASKED))
             *flags_of(dev, i) &= IRQ_TRIGGER;
 }

@@ -34,6 +34,22 @@ static inline bool irq_has_level(const struct ob_device *dev, uint32_t irq)
     return irq < dev->lines && (dev->irq_type[irq].flags & VFIO_IRQ_INFO_AUTOMASKED);
 }
 
+/* The next of the interrupts that the device has; UINT32_MAX: the first. Their numbers have gaps. */
+static inline uint32_t irq_next(const struct ob_device *dev, uint32_t irq)
+{
+    irq++;
+    if (irq >= dev->lines && irq < IRQ_MSI)
+        irq = IRQ_MSI;
+    if (irq >= IRQ_MSI + dev->plugin->irq.msi && irq < IRQ_MSIX)
+        irq = IRQ_MSIX;
+    if (irq >= IRQ_MSIX + dev->plugin->irq.msix.count && irq < IRQ_ERR)
+        irq = IRQ_ERR;
+    return irq;
+}
+
+#define FOR_EACH_IRQ(dev, i) \
+    for (uint32_t i = irq_next(dev, UINT32_MAX); i < IRQ_COUNT; i = irq_next(dev, i))
+
 /* The function mask of MSI-X was cleared: what was pending goes out. */
 void irq_msix_unmasked(struct ob_device *dev);
 

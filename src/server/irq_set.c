@@ -170,7 +170,7 @@ static int set_eventfds(struct ob_device *dev, const struct vfio_irq_set *set, s
  * the step undone finds them as well. */
 void irq_forget_unused(struct ob_device *dev)
 {
-    for (uint32_t i = 0; i < IRQ_COUNT; i++)
+    FOR_EACH_IRQ(dev, i)
         if (dev->irq_fd[i] >= 0 && !(dev->irqs->irq[i] & IRQ_TRIGGER))
             forget(dev, i, &dev->irq_fd[i]);
     for (uint32_t i = 0; i < dev->lines; i++) {
@@ -234,7 +234,7 @@ int irq_set(struct ob_device *dev, const struct wire_message *m, struct wire_fds
 
 void irq_release(struct ob_device *dev)
 {
-    for (uint32_t i = 0; i < IRQ_COUNT; i++) {
+    FOR_EACH_IRQ(dev, i) {
         if (dev->irqs->irq[i]) {
             server_touch(dev, &dev->irqs->irq[i], 1);
             dev->irqs->irq[i] = 0;

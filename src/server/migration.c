@@ -258,7 +258,7 @@ int migration_write(struct ob_device *dev, const struct wire_message *m)
 
     if (g->state != RESUMING)
         return -EINVAL;
-    if (m->data_size > frame_incoming_size(dev) - g->received) {
+    if (m->data_size > dev->incoming_size - g->received) {
         server_log(dev, "more bytes of a state come in than there is room for");
         return -E2BIG;
     }
