@@ -42,7 +42,9 @@ static inline void relax(void)
 }
 
 /* Looks before the loop asks the kernel for other events, and works before it does. */
-#define LOOKS 64
+#ifndef POLL_LOOKS
+#define POLL_LOOKS 64
+#endif
 #define WORKS 16
 
 void server_poll(struct ob_device *dev, uint64_t now)
@@ -51,7 +53,7 @@ void server_poll(struct ob_device *dev, uint64_t now)
 
     if (now >= dev->poll_until)
         dev->poll_until = 0;
-    for (int looks = 0; looks < LOOKS && works < WORKS; looks++) {
+    for (int looks = 0; looks < POLL_LOOKS && works < WORKS; looks++) {
         if (!dev->plugin->pending(dev)) {
             relax();
             continue;

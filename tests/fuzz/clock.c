@@ -2,6 +2,7 @@
  * clock.c - see clock.h. The linker puts these functions in the place of the C library's.
  */
 #include "clock.h"
+#include "sockets.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -46,9 +47,9 @@ int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-    if (!stopped)
+    if (!stopped && !sockets_poll)
         return __real_poll(fds, n, timeout);
-    int ready = __real_poll(fds, n, 0);
+    int ready = sockets_poll ? sockets_poll(fds, n) : __real_poll(fds, n, 0);
     if (ready == 0 && timeout > 0)
         now += (uint64_t)timeout * 1000000u;
     return ready;

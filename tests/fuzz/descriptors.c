@@ -2,6 +2,7 @@
  * descriptors.c - see descriptors.h.
  */
 #include "descriptors.h"
+#include "sockets.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -108,5 +109,5 @@ int descriptor_lowest(void)
 {
     int fd = dup(descriptor[FD_NULL]);
     close(fd);
-    return fd;
+    return sockets_open ? fd + 4096 * (int)sockets_open() : fd;
 }

@@ -46,7 +46,8 @@ void descriptors_restore(void);
 /* The kind that a byte stands for: the useful ones more often. */
 enum kind descriptor_kind(uint8_t byte);
 
-/* The number that a new descriptor has: after an input the same as before it, or one was left open. */
+/* The number that a new descriptor has, and how many sockets are open: after an input the same as before
+ * it, or one was left open. */
 int descriptor_lowest(void);
 
 #endif

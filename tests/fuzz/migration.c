@@ -165,13 +165,20 @@ static void save(void)
     REQUIRE(go(VFIO_DEVICE_STATE_RUNNING) == 0);
 }
 
-static int load(size_t piece)
+/* In pieces of so many bytes from there on, but not all: each costs a step. */
+static int load(size_t piece, size_t from)
 {
     int ret = 0;
+    unsigned small = 64;
 
     REQUIRE(go(VFIO_DEVICE_STATE_RESUMING) == 0);
     for (size_t at = 0, n; at < length && ret == 0; at += n) {
-        n = length - at < piece ? length - at : piece;
+        if (at < from)
+            n = from - at;
+        else
+            n = small && small-- ? piece : 65536;
+        n = n < length - at ? n : length - at;
+        n = n < 65536 ? n : 65536;
         struct wire_message m = { .data = stream + at, .data_size = n };
         server_step_begin(dev);
         ret = migration_write(dev, &m);
@@ -231,6 +238,8 @@ static void change(void)
         break;
     case 5: length = r->at + take(&in, 2) % (r->size + 1); break;
     case 6: /* a record goes, or comes twice */
+        if (r->at + r->size > length)
+            break; /* nothing is left of it */
         if (how & 0x80) {
             memmove(stream + r->at, stream + r->at + r->size, length - r->at - r->size);
             length -= r->size;
@@ -339,11 +348,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         change();
     if (!(how & 0x80))
         mend_checksums();
-    if (load(how & 0x40 ? 1 + take8(&in) * 16u : 65536) == 0) {
+    size_t piece = how & 0x40 ? 1 + take8(&in) * 16u : 65536;
+    if (load(piece, how & 0x40 ? take(&in, 2) % (length + 1) : 0) == 0) {
         REQUIRE(go(VFIO_DEVICE_STATE_RUNNING) == 0);
         drive();
         save();
-        REQUIRE(load(65536) == 0 && go(VFIO_DEVICE_STATE_RUNNING) == 0);
+        REQUIRE(load(65536, 0) == 0 && go(VFIO_DEVICE_STATE_RUNNING) == 0);
         drive();
     }
     end();
