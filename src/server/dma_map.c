@@ -59,7 +59,7 @@ static int add_region(struct ob_device *dev, const struct memory_region *r)
     SET(dev, dev->session->regions, dev->session->regions + 1);
     if (id >= dev->session->regions_end)
         SET(dev, dev->session->regions_end, id + 1);
-    record_memory(dev, (int64_t)r->size);
+    record_memory(dev, r->size);
     return 0;
 }
 
@@ -113,7 +113,7 @@ void dma_unmap_all(struct ob_device *dev)
     memory_unmap_all(dev->memory);
     ids_reset(&dev->region_ids);
     ids_reset(&dev->file_ids);
-    record_memory(dev, -(int64_t)dev->facts->memory_bytes);
+    record_memory(dev, 0 - dev->facts->memory_bytes);
 }
 
 /* Numbers of a region that has gone and, if it was the last one of its file, of that. */
@@ -135,7 +135,7 @@ static int unmap_region(struct ob_device *dev, uint64_t address, uint64_t size)
         return (int)id;
     SET(dev, dev->regions[id].size, 0);
     SET(dev, dev->session->regions, dev->session->regions - 1);
-    record_memory(dev, -(int64_t)size);
+    record_memory(dev, 0 - size);
     give_back(dev, (uint32_t)id, file_gone);
     return 0;
 }
@@ -191,7 +191,7 @@ static int unmap_range(struct ob_device *dev, uint64_t address, uint64_t size, u
         dev->session->regions--;
         give_back(dev, id, file_gone);
     }
-    record_memory(dev, -bytes);
+    record_memory(dev, 0 - (uint64_t)bytes);
     return 0;
 }
 
@@ -268,7 +268,7 @@ int dma_recover(struct ob_device *dev)
                 dev->file_ids.next = r->file + 1;
         }
     }
-    record_memory(dev, (int64_t)(bytes - dev->facts->memory_bytes));
+    record_memory(dev, bytes - dev->facts->memory_bytes);
     dev->region_ids.next = end;
     free_between(&dev->region_ids, used);
     free_between(&dev->file_ids, used_files);

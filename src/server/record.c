@@ -77,9 +77,9 @@ void record_client(struct ob_device *dev, bool here)
     record_event(dev, here ? RECORDED_CLIENT : RECORDED_GONE, 0, 0);
 }
 
-void record_memory(struct ob_device *dev, int64_t bytes)
+void record_memory(struct ob_device *dev, uint64_t bytes)
 {
-    dev->facts->memory_bytes += (uint64_t)bytes;
+    dev->facts->memory_bytes += bytes;
     dev->facts->memory_regions = dev->session->regions;
 }
 

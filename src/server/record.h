@@ -22,8 +22,9 @@ void record_answer(struct ob_device *dev, const struct vfio_user_header *reply);
 
 void record_client(struct ob_device *dev, bool here);
 
-/* Guest memory was mapped, or unmapped; and what the client listens to, counted anew. */
-void record_memory(struct ob_device *dev, int64_t bytes);
+/* Guest memory was mapped, or unmapped (modulo 2^64: a client maps more than there is); and what it listens
+ * to, counted anew. */
+void record_memory(struct ob_device *dev, uint64_t bytes);
 void record_interrupts(struct ob_device *dev);
 
 /* Anything else: see enum recorded_kind. */
