@@ -5,6 +5,7 @@
 #include "cli/options.h"
 #include "cli/serve_door.h"
 #include "cli/serve_keeper.h"
+#include "cli/serve_manager.h"
 #include "server/bus.h"
 #include "server/log.h"
 #include "worker/plugins.h"
@@ -218,7 +219,8 @@ static int serve(struct request *r)
 
     if (status != CLI_OK)
         return status;
-    if (r->control_path)
+    status = serve_notify(&r->settings.notify_fd);
+    if (status == CLI_OK && r->control_path)
         status = serve_control(r->control_path, &sockets.control);
     if (status == CLI_OK)
         status = r->no_keeper ? worker_run(&r->settings)
@@ -230,9 +232,27 @@ static int serve(struct request *r)
     return status;
 }
 
+/* The way in is one of three. */
+static int take_passed(struct request *r)
+{
+    int passed;
+
+    int status = serve_passed(&passed);
+    if (status != CLI_OK)
+        return status;
+    if (passed >= 0 && (r->socket_path || r->fd >= 0))
+        return cli_usage("serve", "a socket was passed by LISTEN_FDS: not with --socket-path or --fd");
+    if (passed < 0 && !r->socket_path == (r->fd < 0))
+        return cli_usage("serve", "one of --socket-path and --fd is needed, or a socket passed by LISTEN_FDS");
+    if (passed >= 0)
+        r->fd = passed;
+    return CLI_OK;
+}
+
 static int run(struct request *r)
 {
     char why[256];
+    int status;
 
     if (!r->device)
         return cli_usage("serve", "which device?");
@@ -241,12 +261,11 @@ static int run(struct request *r)
         return cli_error("serve", "%s", why);
     if (r->print_capabilities)
         return print_capabilities(r->settings.plugin);
-    if (r->settings.keeper_fd < 0 && !r->socket_path == (r->fd < 0))
-        return cli_usage("serve", "one of --socket-path and --fd is needed");
+    if (r->settings.keeper_fd < 0 && (status = take_passed(r)) != CLI_OK)
+        return status;
     if (r->control_path && r->no_keeper)
         return cli_usage("serve", "--control-path needs the keeper: not with --no-keeper");
-    int status = check_values(r);
-    if (status != CLI_OK)
+    if ((status = check_values(r)) != CLI_OK)
         return status;
     r->settings.options = r->values;
     r->settings.option_count = r->value_count;
@@ -258,7 +277,8 @@ static int run(struct request *r)
 int cli_serve(int argc, char **argv)
 {
     struct request r = { .fd = -1,
-                         .settings = { .door = -1, .client = -1, .keeper_fd = -1, .ready_fd = -1 } };
+                         .settings = { .door = -1, .client = -1, .keeper_fd = -1, .ready_fd = -1,
+                                       .notify_fd = -1 } };
 
     r.values = calloc((size_t)argc, sizeof *r.values);
     if (!r.values)

@@ -106,6 +106,7 @@ int serve_keeper(const struct worker_settings *s, const char *device,
     add_fd(&w, "door", s->door);
     add_fd(&w, "client", s->client);
     add_fd(&w, "ready-fd", s->ready_fd);
+    add_fd(&w, "notify-fd", s->notify_fd);
     add_fd(&w, "control", sockets->control);
     if (sockets->socket_path)
         add(&w, "--socket-path=%s", sockets->socket_path);

@@ -2,7 +2,7 @@
  * keeper.c - the program: its command line, its loop, its end.
  *
  *     outboard-keeper --name=NAME [--door=FD] [--socket-path=PATH] [--client=FD] [--ready-fd=FD]
- *                     [--control=FD --control-path=PATH] [--file=PATH]... -- COMMAND...
+ *                     [--notify-fd=FD] [--control=FD --control-path=PATH] [--file=PATH]... -- COMMAND...
  *
  * It is started by "outboard serve", which checks what people type and gives it open descriptors. The
  * COMMAND starts a worker; two words are added to it.
@@ -54,6 +54,13 @@ void keeper_log(const struct keeper *k, const char *format, ...)
     fprintf(stderr, "outboard: %s: %s\n", k->name, line);
 }
 
+/* A service manager, as sd_notify(3) says it. */
+void keeper_notify(const struct keeper *k, const char *text)
+{
+    if (k->notify_fd >= 0)
+        send(k->notify_fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 /* ---- Beginning ------------------------------------------------------------------------------------- */
 
 /* What this is, whatever the path leads to later. One that cannot be opened is the device's to tell. */
@@ -99,6 +106,8 @@ static int take_option(struct keeper *k, const char *word)
         return (k->control_door = take_fd(value)) < 0 ? -1 : 0;
     else if ((value = value_of(word, "--ready-fd")))
         return (k->ready_fd = take_fd(value)) < 0 ? -1 : 0;
+    else if ((value = value_of(word, "--notify-fd")))
+        return (k->notify_fd = take_fd(value)) < 0 ? -1 : 0;
     else if ((value = value_of(word, "--client"))) {
         int fd = take_fd(value);
         k->one_client = true;
@@ -230,9 +239,10 @@ static void run(struct keeper *k)
     k->start_at = keeper_now();
     while (!k->ending || k->child) {
         turn(k, kill_at);
-        if (k->ending && !kill_at)
+        if (k->ending && !kill_at) {
+            keeper_notify(k, "STOPPING=1");
             kill_at = keeper_now() + PATIENCE;
-        else if (kill_at && k->child && kill_at <= keeper_now()) {
+        } else if (kill_at && k->child && kill_at <= keeper_now()) {
             child_signal(k, SIGKILL);
             kill_at = keeper_now() + PATIENCE;
         }
@@ -241,7 +251,7 @@ static void run(struct keeper *k)
 
 int main(int argc, char **argv)
 {
-    struct keeper k = { .name = "device", .door = -1, .control_door = -1, .ready_fd = -1, .signals = -1,
+    struct keeper k = { .name = "device", .door = -1, .control_door = -1, .ready_fd = -1, .notify_fd = -1, .signals = -1,
                         .socket = -1, .counts = -1 };
     int ret;
 

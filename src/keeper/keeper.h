@@ -57,6 +57,7 @@ struct keeper {
     struct control control[CONTROL_MOST];
     bool one_client;         /* the connection was given to us: its end is ours */
     int ready_fd;            /* -1: nobody asks, or was told */
+    int notify_fd;           /* a service manager's socket, or -1 */
     struct backend file[MAX_FILES];
     unsigned files;
 
@@ -88,6 +89,8 @@ struct keeper {
 
 /* One line on stderr. */
 void keeper_log(const struct keeper *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* To a service manager, if there is one. */
+void keeper_notify(const struct keeper *k, const char *text);
 uint64_t keeper_now(void);  /* CLOCK_MONOTONIC ns */
 uint64_t keeper_date(void); /* CLOCK_REALTIME ns */
 

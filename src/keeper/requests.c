@@ -67,6 +67,8 @@ static int get(const struct keeper *k, uint32_t name)
 
 static void tell_ready(struct keeper *k)
 {
+    if (!k->ready)
+        keeper_notify(k, "READY=1");
     k->ready = true;
     if (k->ready_fd < 0)
         return;

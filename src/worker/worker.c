@@ -87,6 +87,13 @@ static void tell_ready(struct ob_device *dev, int fd)
     close(fd);
 }
 
+/* A datagram, which the kernel does not count among what is written. */
+static void notify(const struct worker_settings *settings, const char *text)
+{
+    if (settings->notify_fd >= 0)
+        send(settings->notify_fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static void log_totals(struct ob_device *dev)
 {
     const struct shared_facts *s = dev->facts;
@@ -141,7 +148,9 @@ static int serve(struct worker *w, const struct worker_settings *settings)
         lobby_welcome(&served->lobby, settings->client);
     w->loop.first = served;
     tell_ready(served->dev, settings->ready_fd);
+    notify(settings, "READY=1");
     run(w);
+    notify(settings, "STOPPING=1");
     lobby_close(&served->lobby);
     log_totals(served->dev);
     server_device_free(served->dev);

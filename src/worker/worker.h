@@ -23,6 +23,7 @@ struct worker_settings {
     bool one_client;         /* the keeper was given a connection */
     enum worker_role role;
     int ready_fd;            /* gets a newline when the device can be connected to; -1: nobody asks */
+    int notify_fd;           /* a service manager's socket, as sd_notify(3) says, or -1 */
 };
 
 /* Returns the exit status, after a line on stderr if it is not 0. */
