@@ -48,8 +48,21 @@
 
 enum { TIMER_FACTORIAL, TIMERS };
 
+#ifdef OUTBOARD_NEXT_BUILD
+#define STATE_VERSION 2
+#else
+#define STATE_VERSION 1
+#endif
+
 struct edu {
+#ifdef OUTBOARD_NEXT_BUILD /* see tests/upgrade */
+    uint64_t spare[9];
+#endif
+#ifdef OUTBOARD_MISFIT_BUILD
+    uint64_t liveness;
+#else
     uint32_t liveness;
+#endif
     uint32_t factorial;
     uint32_t status;
     uint32_t irq_status;
@@ -327,6 +340,9 @@ static const struct ob_field fields[] = {
     OB_INT(struct edu, count),
     OB_INT(struct edu, command),
     OB_BYTES(struct edu, buffer),
+#ifdef OUTBOARD_NEXT_BUILD
+    OB_OPTIONAL_INTS(struct edu, spare),
+#endif
     OB_END,
 };
 
@@ -341,7 +357,7 @@ static const struct ob_plugin edu = {
                 .read = read_register,
                 .write = write_register },
     .irq = { .intx = true, .msi = 1 },
-    .state = { .size = sizeof(struct edu), .fields = fields, .version = 1 },
+    .state = { .size = sizeof(struct edu), .fields = fields, .version = STATE_VERSION, .oldest = 1 },
     .private_size = sizeof(struct private),
     .timers = TIMERS,
     .dmas = 1,

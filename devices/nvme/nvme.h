@@ -86,6 +86,9 @@ enum slot_stage {
 };
 
 struct nvme_slot {
+#ifdef OUTBOARD_NEXT_BUILD
+    uint64_t spare; /* see tests/upgrade */
+#endif
     struct nvme_command command; /* as fetched: checked once, never read from the guest again */
     uint16_t sq;
     uint16_t stage;
@@ -187,7 +190,16 @@ struct nvme_identity {
     uint64_t hash[NAMESPACES];
 };
 
+#ifdef OUTBOARD_NEXT_BUILD
+#define STATE_VERSION 2
+#else
+#define STATE_VERSION 1
+#endif
+
 struct nvme {
+#ifdef OUTBOARD_NEXT_BUILD
+    uint64_t spare[700];
+#endif
     struct nvme_identity identity;
     uint32_t cc, csts, intms, aqa;
     uint64_t asq, acq;

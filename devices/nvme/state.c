@@ -31,7 +31,16 @@ static const struct ob_field cq_fields[] = {
 /* A command is as the specification lays it out, and little-endian. */
 static const struct ob_field slot_fields[] = {
     OB_BYTES(struct nvme_slot, command), OB_INT(struct nvme_slot, sq), OB_INT(struct nvme_slot, stage),
-    OB_INT(struct nvme_slot, status),    OB_INT(struct nvme_slot, dw0), OB_END,
+    OB_INT(struct nvme_slot, status),    OB_INT(struct nvme_slot, dw0),
+    OB_RUNTIME_INT(struct nvme_slot, far), OB_END,
+};
+
+static const struct ob_field far_fields[] = {
+    OB_INT(struct nvme_far, stage),  OB_INT(struct nvme_far, slot),    OB_INT(struct nvme_far, moving),
+    OB_INT(struct nvme_far, list),   OB_INT(struct nvme_far, want),    OB_INT(struct nvme_far, want_at),
+    OB_INT(struct nvme_far, length), OB_INT(struct nvme_far, at),      OB_INT(struct nvme_far, next),
+    OB_INT(struct nvme_far, ranges), OB_BYTES(struct nvme_far, range), OB_BYTES(struct nvme_far, buffer),
+    OB_END,
 };
 
 static const struct ob_field error_fields[] = {
@@ -102,6 +111,12 @@ const struct ob_field state_fields[] = {
     OB_INT(struct nvme, post.address),
     OB_INT(struct nvme, post.stage),
     OB_INT(struct nvme, post.slot),
+    /* What a successor on this host needs besides. */
+#ifdef OUTBOARD_NEXT_BUILD
+    OB_OPTIONAL_INTS(struct nvme, spare),
+#endif
+    OB_RUNTIME_INT(struct nvme, epoch),
+    OB_RUNTIME_STRUCTS(struct nvme, far, far_fields),
     OB_END,
 };
 

@@ -198,6 +198,9 @@ struct ob_platform {
  *     zero where it is missing, and may be dropped where it is unknown if it is zero. That is how a
  *     newer build adds a field and an older one still understands it, as long as it is not used.
  *   - Sizes, counts and kinds must be equal.
+ *   - A field that is RUNTIME is not in it. It is for what a successor needs of a worker that died, and
+ *     stop() brings to an end: an older build that takes over from a newer one finds it by its name.
+ * A member that is no field is zero when another build has taken over.
  */
 enum ob_field_kind {
     OB_FIELD_END,
@@ -212,10 +215,11 @@ struct ob_field {
     uint32_t offset; /* in the state, or in the structure of an array */
     uint32_t size;   /* of one element: 1, 2, 4 or 8 for integers */
     uint32_t count;  /* of elements */
-    uint32_t flags;  /* OB_FIELD_OPTIONAL */
+    uint32_t flags;  /* OB_FIELD_OPTIONAL, OB_FIELD_RUNTIME */
     const struct ob_field *fields; /* of OB_FIELD_STRUCTS; no arrays of structures among them */
 };
 #define OB_FIELD_OPTIONAL 1u
+#define OB_FIELD_RUNTIME 2u
 
 #define OB_FIELD_1(type, member, kind, flags) \
     { #member, kind, offsetof(type, member), sizeof(((type *)0)->member), 1, flags, NULL }
@@ -234,6 +238,12 @@ struct ob_field {
 #define OB_OPTIONAL_INTS(type, member) OB_FIELD_N(type, member, OB_FIELD_INT, OB_FIELD_OPTIONAL, NULL)
 #define OB_OPTIONAL_BYTES(type, member) OB_FIELD_B(type, member, OB_FIELD_OPTIONAL)
 #define OB_OPTIONAL_TIME(type, member) OB_FIELD_1(type, member, OB_FIELD_TIME, OB_FIELD_OPTIONAL)
+#define OB_RUNTIME_INT(type, member) OB_FIELD_1(type, member, OB_FIELD_INT, OB_FIELD_RUNTIME)
+#define OB_RUNTIME_INTS(type, member) OB_FIELD_N(type, member, OB_FIELD_INT, OB_FIELD_RUNTIME, NULL)
+#define OB_RUNTIME_BYTES(type, member) OB_FIELD_B(type, member, OB_FIELD_RUNTIME)
+#define OB_RUNTIME_TIME(type, member) OB_FIELD_1(type, member, OB_FIELD_TIME, OB_FIELD_RUNTIME)
+#define OB_RUNTIME_STRUCTS(type, member, fields) \
+    OB_FIELD_N(type, member, OB_FIELD_STRUCTS, OB_FIELD_RUNTIME, fields)
 #define OB_END \
     { NULL, OB_FIELD_END, 0, 0, 0, 0, NULL }
 

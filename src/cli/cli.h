@@ -10,5 +10,6 @@ int cli_check(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_serve(int argc, char **argv);
+int cli_upgrade(int argc, char **argv);
 
 #endif

@@ -17,6 +17,7 @@ static const struct {
     { "inspect", cli_inspect, "show what a server offers" },
     { "check", cli_check, "check that a server, or a client, does what the specification says" },
     { "run", cli_run, "run a virtual machine with its devices" },
+    { "upgrade", cli_upgrade, "replace the program that runs a device, under load" },
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 

@@ -175,7 +175,7 @@ static int get_fd(const char *name, const char *text, int *fd)
 
 static int get_role(const char *text, enum worker_role *role)
 {
-    static const char *const names[] = { "serve", "drop", "failed" };
+    static const char *const names[] = { "serve", "drop", "failed", "upgrade" };
 
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(text, names[i]) == 0) {

@@ -24,7 +24,7 @@
 #define LONG_LIFE (10000 * MS)
 #define PATIENCE (2500 * MS) /* with a message that only SIGKILLs kept from being run: clients wait for 5 s */
 
-static const char *const role_name[] = { "serve", "drop", "failed" };
+static const char *const role_name[] = { "serve", "drop", "failed", "upgrade" };
 
 /* ---- Starting -------------------------------------------------------------------------------------- */
 
@@ -76,6 +76,7 @@ int child_start(struct keeper *k)
         return -error;
     }
     k->child = pid;
+    k->child_ready = false;
     k->started = keeper_now();
     k->status_so_far.worker_started = keeper_date();
     k->socket = pair[0];
@@ -113,36 +114,40 @@ static void read_counts(struct keeper *k)
     k->dead.written = number_after(text, "wchar: ");
 }
 
+static void look_back(struct keeper *k, struct block_header *h)
+{
+    int block = held_get(&k->held, NAME_BLOCK);
+
+    *h = (struct block_header){ .undo_word = 1 };
+    if (block >= 0 && pread(block, h, offsetof(struct block_header, written), 0) < 0)
+        keeper_log(k, "cannot read the block: %s", strerror(errno));
+    if (h->owner == k->dead.worker)
+        read_counts(k); /* else it died before it had the block: its predecessor's counts still tell */
+    k->in_step = step_is_open(h);
+}
+
 /*
  * What the block says of a death. A SIGKILL comes from outside and is nobody's fault, unless workers
  * that run one message are killed again and again (for want of memory, say). Who died of anything else in
  * a message may have died of that; when others do too, it is refused. Such deaths otherwise, in a timer
  * say, count against the device, until a worker has lived for a while.
  */
-static void count_death(struct keeper *k, const siginfo_t *info)
+static void count_death(struct keeper *k, const struct block_header *h, const siginfo_t *info)
 {
-    struct block_header h = { .undo_word = 1 };
-    int block = held_get(&k->held, NAME_BLOCK);
-
-    if (block >= 0 && pread(block, &h, offsetof(struct block_header, written), 0) < 0)
-        keeper_log(k, "cannot read the block: %s", strerror(errno));
-    if (h.owner == k->dead.worker)
-        read_counts(k); /* else it died before it had the block: its predecessor's counts still tell */
-    k->in_step = step_is_open(&h);
-    bool in_message = k->in_step && h.step_kind == STEP_MESSAGE;
+    bool in_message = k->in_step && h->step_kind == STEP_MESSAGE;
     bool killed = info->si_code != CLD_EXITED && info->si_status == SIGKILL;
     uint64_t now = keeper_now();
-    if (h.messages != k->messages || !in_message) {
+    if (h->messages != k->messages || !in_message) {
         k->message_deaths = 0;
         k->message_since = now;
     }
     if (now - k->started > LONG_LIFE)
         k->faults = k->deaths = 0;
-    k->messages = h.messages;
+    k->messages = h->messages;
     k->message_deaths += in_message && (!killed || now - k->message_since > PATIENCE);
     k->faults += !in_message && !killed;
-    k->deaths = h.word == k->word ? k->deaths + 1 : 1;
-    k->word = h.word;
+    k->deaths = h->word == k->word ? k->deaths + 1 : 1;
+    k->word = h->word;
 }
 
 static void tell_death(struct keeper *k, const siginfo_t *info)
@@ -224,15 +229,19 @@ static void finish_requests(struct keeper *k)
 
 void child_ended(struct keeper *k)
 {
+    struct block_header h;
     siginfo_t info = { 0 };
 
     if (!k->child || waitid(P_PID, (id_t)k->child, &info, WEXITED | WNOWAIT | WNOHANG) < 0 || !info.si_pid)
         return;
-    count_death(k, &info);
+    look_back(k, &h);
     close(k->counts);
     waitpid(k->child, NULL, 0);
     finish_requests(k);
     k->child = 0;
+    if (upgrade_ended(k, &info))
+        return;
+    count_death(k, &h, &info);
     if (k->ending || (info.si_code == CLD_EXITED && !k->in_step && ended_well(k, info.si_status)))
         return;
     tell_death(k, &info);

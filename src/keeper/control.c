@@ -15,8 +15,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static void leave(struct control *c)
+static void leave(struct keeper *k, struct control *c)
 {
+    if (k->upgrade.asker == c)
+        k->upgrade.asker = NULL; /* which goes on all the same */
     close(c->fd);
     c->fd = -1;
 }
@@ -37,10 +39,10 @@ static struct control *free_place(struct keeper *k)
     for (struct control *c = k->control; c < k->control + CONTROL_MOST; c++) {
         if (c->fd < 0)
             return c;
-        if (c->heard < oldest->heard)
+        if (c != k->upgrade.asker && (oldest == k->upgrade.asker || c->heard < oldest->heard))
             oldest = c;
     }
-    leave(oldest);
+    leave(k, oldest);
     return oldest;
 }
 
@@ -85,41 +87,71 @@ static struct keeper_status status(const struct keeper *k)
     return s;
 }
 
-/* *back: a descriptor to go with the answer, or -1. */
-static int serve(struct keeper *k, const struct control_request *r, int *back)
-{
-    switch (r->what) {
-    case CONTROL_STATUS: *back = open_block(k); return 0;
-    default: return -EINVAL;
-    }
-}
-
-static void answer(struct keeper *k, struct control *c, int result, int back)
+static void answer(struct keeper *k, struct control *c, int result, const char *why, int back)
 {
     struct control_answer a = { .result = result, .size = sizeof a, .status = status(k) };
 
+    snprintf(a.why, sizeof a.why, "%s", why ? why : "");
     if (packet_send(c->fd, &a, sizeof a, &back, back >= 0) < 0)
-        leave(c); /* it does not listen */
+        leave(k, c); /* it does not listen */
+}
+
+void control_answer(struct keeper *k, struct control *c, int result, const char *why)
+{
+    answer(k, c, result, why, -1);
+}
+
+static void tell_status(struct keeper *k, struct control *c)
+{
+    int block = open_block(k);
+
+    answer(k, c, 0, NULL, block);
+    if (block >= 0)
+        close(block);
+}
+
+/* The answer comes later, unless it cannot even begin. */
+static void begin_upgrade(struct keeper *k, struct control *c, const char *path, struct descriptors *d)
+{
+    const char *why = NULL;
+    int program = descriptors_take_one(d);
+    int result = program < 0 ? program : upgrade_begin(k, c, program, path, &why);
+
+    if (result < 0)
+        answer(k, c, result, why, -1);
+}
+
+static void serve(struct keeper *k, struct control *c, const struct control_request *r, size_t n,
+                  struct descriptors *d)
+{
+    size_t path = n - sizeof *r;
+
+    if (n < sizeof *r || r->size != n)
+        answer(k, c, -EINVAL, NULL, -1);
+    else if (r->what == CONTROL_STATUS && !path && !d->count)
+        tell_status(k, c);
+    else if (r->what == CONTROL_UPGRADE && path > 1 && memchr(r->path, '\0', path) == r->path + path - 1)
+        begin_upgrade(k, c, r->path, d);
+    else
+        answer(k, c, -EINVAL, NULL, -1);
 }
 
 void control_ready(struct keeper *k, struct control *c)
 {
-    struct control_request r;
+    union {
+        struct control_request request;
+        char bytes[sizeof(struct control_request) + CONTROL_PATH];
+    } packet;
     struct descriptors d;
-    int back = -1, result = -EINVAL;
 
-    ssize_t n = packet_receive(c->fd, &r, sizeof r, &d);
+    ssize_t n = packet_receive(c->fd, &packet, sizeof packet, &d);
     if (n == -EAGAIN)
         return;
     if (n == 0 || (n < 0 && n != -EMSGSIZE)) {
-        leave(c);
+        leave(k, c);
         return;
     }
     c->heard = keeper_now();
-    if (n == sizeof r && r.size == sizeof r && !d.count)
-        result = serve(k, &r, &back);
+    serve(k, c, &packet.request, n < 0 ? 0 : (size_t)n, &d);
     descriptors_close(&d);
-    answer(k, c, result, back);
-    if (back >= 0)
-        close(back);
 }

@@ -11,11 +11,15 @@
 
 enum control_what {
     CONTROL_STATUS = 1, /* beside the answer: the block, opened anew for reading alone, if there is one */
+    CONTROL_UPGRADE,    /* beside the request: a program, which shall run the device from now on. The answer
+                         * comes when it has done so for a second, or the one before it goes on. */
 };
 
+#define CONTROL_PATH 4096u
 struct control_request {
     uint32_t what;
-    uint32_t size; /* of this structure */
+    uint32_t size; /* of the packet: this, and of an UPGRADE the path of the program, with its NUL */
+    char path[];
 };
 
 #define CONTROL_NAME 64u
@@ -35,7 +39,10 @@ struct keeper_status {
     uint32_t refused; /* messages that killed too many */
     int32_t last_signal; /* of the last of these deaths; 0: it ended... */
     int32_t last_status; /* ...with this */
+    uint32_t upgrades;
+    uint32_t upgrades_undone; /* or never begun */
     uint32_t reserved;
+    uint64_t upgrade_pause;  /* ns that the last one took from one worker to the other */
     uint64_t last_death;     /* CLOCK_REALTIME ns; 0: none has died */
     uint64_t keeper_started; /* CLOCK_REALTIME ns */
     uint64_t worker_started;

@@ -131,6 +131,8 @@ static int parse(struct keeper *k, int argc, char **argv)
     if (!k->command)
         return -1;
     memcpy(k->command, argv + i, (size_t)(argc - i) * sizeof *argv);
+    if (!(k->command[0] = strdup(argv[i]))) /* an upgrade replaces it */
+        return -1;
     k->program = open(k->command[0], O_PATH | O_CLOEXEC);
     if (k->program < 0)
         return fprintf(stderr, "outboard-keeper: %s: %s\n", k->command[0], strerror(errno)), -1;
@@ -197,6 +199,8 @@ static int patience(const struct keeper *k, uint64_t kill_at)
 {
     uint64_t due = k->ending ? kill_at : k->start_at, now = keeper_now();
 
+    if (!k->ending && k->upgrade.phase && (!due || k->upgrade.deadline < due))
+        due = k->upgrade.deadline;
     if (!due)
         return -1;
     return due <= now ? 0 : (int)((due - now) / 1000000 + 1);
@@ -228,6 +232,8 @@ static void turn(struct keeper *k, uint64_t kill_at)
         control_accept(k);
     if (p[0].revents)
         take_signals(k);
+    if (!k->ending && k->upgrade.phase && k->upgrade.deadline <= keeper_now())
+        upgrade_tick(k);
     if (!k->ending && k->start_at && k->start_at <= keeper_now())
         start_next(k);
 }
@@ -271,6 +277,8 @@ int main(int argc, char **argv)
     if (k.control_path)
         unlink(k.control_path);
     held_drop_all(&k.held);
+    free(k.command[0]);
     free(k.command);
+    free(k.upgrade.path);
     return k.status;
 }

@@ -10,6 +10,7 @@
  *   door.c     clients that come: each gets a seat, from which a worker calls it
  *   requests.c what a worker asks for
  *   child.c    starting a worker; what it leaves behind; when the next one starts
+ *   upgrade.c  from one program for workers to another, and back
  *   control.c  what the command line asks for
  *   held.c     descriptors under names
  *   packet.c   packets with descriptors, from whom nobody trusts
@@ -21,6 +22,7 @@
 #include "keeper/held.h"
 #include "keeper/protocol.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -30,6 +32,7 @@ enum child_role {
     CHILD_SERVE,  /* the device */
     CHILD_DROP,   /* refuse the message that killed three, and end; runs no device code */
     CHILD_FAILED, /* serve a device that has failed, for good; runs no device code */
+    CHILD_UPGRADE, /* take over from a worker of another program, which is at rest */
 };
 
 #define MAX_FILES 64u
@@ -44,6 +47,24 @@ struct backend {
 struct control {
     int fd; /* -1: nobody */
     uint64_t heard; /* CLOCK_MONOTONIC ns: of them last */
+};
+
+enum upgrade_phase {
+    UPGRADE_NONE,
+    UPGRADE_REST,  /* the worker is to come to rest */
+    UPGRADE_LOAD,  /* the new one is to take over */
+    UPGRADE_WATCH, /* the new one serves, and is to live for a second */
+    UPGRADE_UNDO,  /* the old one is to go on */
+};
+
+struct upgrade {
+    enum upgrade_phase phase;
+    int program; /* the other one: while the new one serves, that is the old */
+    char *path;  /* of it */
+    struct control *asker; /* or NULL: gone */
+    uint64_t began;
+    uint64_t deadline; /* of the phase */
+    char why[CONTROL_WHY]; /* it fails */
 };
 
 struct keeper {
@@ -72,7 +93,8 @@ struct keeper {
     pid_t child; /* 0: none */
     int socket;  /* to it, or -1 */
     int counts;  /* /proc/PID/task/PID/io of it */
-    bool ready;  /* some worker was, once */
+    bool ready;  /* some worker was, once... */
+    bool child_ready; /* ...and this one is */
     enum child_role role;
     uint64_t started;   /* CLOCK_MONOTONIC ns */
     bool in_step;       /* the last one died inside a step */
@@ -84,6 +106,7 @@ struct keeper {
     uint32_t faults;    /* deaths by what workers did otherwise */
     uint64_t start_at;  /* CLOCK_MONOTONIC ns: when the next worker starts; 0: not */
     struct keeper_answer dead; /* what the last one left */
+    struct upgrade upgrade;
     struct keeper_status status_so_far; /* of which control.c fills in the rest */
 };
 
@@ -108,7 +131,15 @@ void door_accept(struct keeper *k);
 int door_bell(struct keeper *k);
 void door_failed(const struct keeper *k, int error); /* whoever could not be accepted is still there */
 
+/* upgrade.c */
+int upgrade_begin(struct keeper *k, struct control *c, int program, const char *path, const char **why);
+void upgrade_told(struct keeper *k, const void *text, size_t size); /* why it fails */
+void upgrade_ready(struct keeper *k);
+bool upgrade_ended(struct keeper *k, const siginfo_t *info); /* a worker: true, if that is all right */
+void upgrade_tick(struct keeper *k);
+
 /* control.c */
+void control_answer(struct keeper *k, struct control *c, int result, const char *why);
 void control_accept(struct keeper *k);
 void control_ready(struct keeper *k, struct control *c);
 

@@ -5,7 +5,7 @@
  * STOP request, and beside the answer to a GET or OPEN. The keeper takes all of it for hostile: a worker
  * may have been taken over by its guest.
  *
- * The keeper holds descriptors under names that mean nothing to it, apart from these four.
+ * The keeper holds descriptors under names that mean nothing to it, apart from these.
  */
 #ifndef KEEPER_PROTOCOL_H
 #define KEEPER_PROTOCOL_H
@@ -21,17 +21,23 @@ enum keeper_what {
     KEEPER_OPEN,    /* open backend file number `name` with `flags` (open(2)), anew */
     KEEPER_DEAD,    /* answer: what the kernel counted of the worker that the block belongs to */
     KEEPER_READY,   /* clients can be served */
+    KEEPER_TELL,    /* `size` bytes that follow say why there is no upgrade */
 };
 
 #define NAME_CONNECTION 0x10000000u
 #define NAME_BLOCK 0x10000001u
 #define NAME_BELL 0x10000002u  /* an eventfd: somebody has come to a seat */
+#define NAME_NEW_BLOCK 0x10000003u /* of a worker that is to take over: the block when it is READY */
 #define NAME_SEAT 0x11000000u  /* | number: a client that has not said yet who it is */
 #define KEEPER_SEATS 16u /* more than a worker has: it sends away who waited longest */
 
 /* Exit status of a worker that was to refuse a message, and found none. */
 #define WORKER_NOTHING_TO_DROP 3
 
+/* Exit status of a worker that was asked to rest (SIGUSR1), so that another can take over, and does. */
+#define WORKER_AT_REST 4
+
+#define KEEPER_MAX_TEXT 200u
 #define KEEPER_MAX_SEND 4096u /* bytes of a reply that goes with descriptors */
 #define KEEPER_MAX_HELD 70000u
 #define KEEPER_MAX_FDS 16u

@@ -69,7 +69,8 @@ static void tell_ready(struct keeper *k)
 {
     if (!k->ready)
         keeper_notify(k, "READY=1");
-    k->ready = true;
+    k->ready = k->child_ready = true;
+    upgrade_ready(k);
     if (k->ready_fd < 0)
         return;
     ssize_t ignored = write(k->ready_fd, "\n", 1);
@@ -93,6 +94,7 @@ static struct keeper_answer serve(struct keeper *k, const struct packet *p, stru
     case KEEPER_OPEN: a.result = *back = open_anew(k, r); break;
     case KEEPER_DEAD: a = k->dead; break;
     case KEEPER_READY: tell_ready(k); break;
+    case KEEPER_TELL: upgrade_told(k, p->bytes, r->size); break;
     default: a.result = -EINVAL;
     }
     if (*back >= 0)

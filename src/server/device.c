@@ -6,6 +6,7 @@
 #include "server/declaration.h"
 #include "server/dma.h"
 #include "server/frame.h"
+#include "server/handover.h"
 #include "server/ioevent.h"
 #include "server/irq.h"
 #include "server/log.h"
@@ -14,7 +15,9 @@
 #include "server/region_memory.h"
 #include "server/reset.h"
 #include "server/twin.h"
+#include "state/table.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +52,41 @@ void ob_touch(struct ob_device *dev, void *p, size_t n)
 
 /* ---- The block ------------------------------------------------------------------------------------ */
 
-static int open_block(struct ob_device *dev, int block_fd)
+static void find_parts(struct ob_device *dev)
+{
+    dev->session = block_part(&dev->block, SHARED_SESSION);
+    dev->input = block_part(&dev->block, SHARED_INPUT);
+    dev->output = block_part(&dev->block, SHARED_OUTPUT);
+    dev->facts = block_part(&dev->block, SHARED_FACTS);
+    dev->recorder = block_part(&dev->block, SHARED_RECORDER);
+    dev->regions = block_part(&dev->block, SHARED_REGIONS);
+    dev->config = block_part(&dev->block, SHARED_CONFIG);
+    dev->irqs = block_part(&dev->block, SHARED_IRQS);
+    dev->work = block_part(&dev->block, SHARED_WORK);
+    dev->state = block_part(&dev->block, SHARED_DEVICE);
+    dev->migration = block_part(&dev->block, SHARED_MIGRATION);
+    dev->incoming = block_part(&dev->block, SHARED_STREAM);
+    dev->incoming_size = frame_incoming_size(dev);
+}
+
+/* A block that is laid out as this build does it; a copy of its descriptor stays the caller's if not. */
+static bool adopt(struct ob_device *dev, int fd, const struct block_part *parts)
+{
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    if (own < 0 || block_open(&dev->block, own, parts, SHARED_PARTS) < 0) {
+        if (own >= 0)
+            close(own);
+        return false;
+    }
+    if (memcmp(block_part(&dev->block, SHARED_TABLE), dev->table, parts[SHARED_TABLE].size) == 0)
+        return true;
+    block_close(&dev->block);
+    return false;
+}
+
+/* Adopts the block behind *other, which becomes -1 then, or makes a new one. */
+static int open_block(struct ob_device *dev, int *other)
 {
     const struct block_part parts[SHARED_PARTS] = {
         [SHARED_SESSION] = { "session", 0, sizeof(struct shared_session) },
@@ -64,25 +101,23 @@ static int open_block(struct ob_device *dev, int block_fd)
         [SHARED_DEVICE] = { "device", 0, dev->plugin->state.size },
         [SHARED_MIGRATION] = { "migration", 0, sizeof(struct shared_migration) },
         [SHARED_STREAM] = { "stream", 0, frame_incoming_size(dev) },
+        [SHARED_TABLE] = { "table", 0, table_size(dev->table->fields) },
     };
-    int ret = block_fd < 0 ? block_create(&dev->block, parts, SHARED_PARTS)
-                           : block_open(&dev->block, block_fd, parts, SHARED_PARTS);
-    if (ret < 0)
-        return ret;
-    dev->session = block_part(&dev->block, SHARED_SESSION);
-    dev->input = block_part(&dev->block, SHARED_INPUT);
-    dev->output = block_part(&dev->block, SHARED_OUTPUT);
-    dev->facts = block_part(&dev->block, SHARED_FACTS);
-    dev->recorder = block_part(&dev->block, SHARED_RECORDER);
-    dev->regions = block_part(&dev->block, SHARED_REGIONS);
-    dev->config = block_part(&dev->block, SHARED_CONFIG);
-    dev->irqs = block_part(&dev->block, SHARED_IRQS);
-    dev->work = block_part(&dev->block, SHARED_WORK);
-    dev->state = block_part(&dev->block, SHARED_DEVICE);
-    dev->migration = block_part(&dev->block, SHARED_MIGRATION);
-    dev->incoming = block_part(&dev->block, SHARED_STREAM);
-    dev->incoming_size = frame_incoming_size(dev);
-    record_start(dev, block_fd >= 0);
+    bool upgrade = dev->keeping && dev->keeping->taken_over, adopted = false;
+
+    if (*other >= 0 && !upgrade && (adopted = adopt(dev, *other, parts))) {
+        close(*other);
+        *other = -1;
+    }
+    if (!adopted) {
+        int ret = block_create(&dev->block, parts, SHARED_PARTS);
+        if (ret < 0)
+            return ret;
+        memcpy(block_part(&dev->block, SHARED_TABLE), dev->table, parts[SHARED_TABLE].size);
+    }
+    find_parts(dev);
+    if (*other < 0)
+        record_start(dev, adopted);
     return 0;
 }
 
@@ -177,6 +212,33 @@ static int choose_bus(struct ob_device *dev)
     return -EINVAL;
 }
 
+/* From another build's block to one of our own, which takes its place: at an upgrade, when all else has been
+ * taken over as well. */
+static int take_block(struct ob_device *dev, int other)
+{
+    const struct server_keeping *k = dev->keeping;
+    int ret = handover_take(dev, other, k->taken_over);
+
+    if (ret < 0)
+        return ret;
+    record_start(dev, true);
+    ret = k->put(k->ctx, k->taken_over ? KEEP_NEW_BLOCK : KEEP_BLOCK, dev->block.fd);
+    if (ret < 0)
+        server_log(dev, "cannot put the device's state into keeping: %s", strerror(-ret));
+    return ret;
+}
+
+static int take_state(struct ob_device *dev, bool inherited, const struct effect_counts *dead)
+{
+    int ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
+
+    if (ret == 0)
+        ret = effect_start(&dev->block, dev->keeping ? dev->keeping->worker : 0);
+    if (ret == 0 && dev->keeping && dev->keeping->taken_over)
+        ret = dev->keeping->taken_over(dev->keeping->ctx);
+    return ret;
+}
+
 static int begin(struct ob_device *dev, int block_fd, const struct effect_counts *dead)
 {
     bool inherited = block_fd >= 0;
@@ -198,11 +260,15 @@ static int begin(struct ob_device *dev, int block_fd, const struct effect_counts
     if (dev->plugin->open && (ret = dev->plugin->open(dev)) < 0)
         return ret;
     dev->opened = true;
-    if ((ret = dev->bus->describe(dev)) == 0 && (ret = open_block(dev, block_fd)) == 0 &&
-        (ret = region_memory_open(dev, inherited)) == 0 && (ret = frame_open(dev)) == 0)
-        ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
+    ret = dev->bus->describe(dev);
     if (ret == 0)
-        ret = effect_start(&dev->block, dev->keeping ? dev->keeping->worker : 0);
+        ret = (dev->table = handover_table(dev)) ? 0 : -ENOMEM;
+    if (ret == 0 && (ret = open_block(dev, &block_fd)) == 0 &&
+        (ret = region_memory_open(dev, inherited)) == 0 && (ret = frame_open(dev)) == 0) {
+        if (inherited && block_fd >= 0 && (ret = take_block(dev, block_fd)) < 0)
+            return ret;
+        ret = take_state(dev, inherited, dead);
+    }
     if (ret < 0) {
         server_log(dev, "cannot %s the device's state: %s", inherited ? "inherit" : "make",
                    strerror(-ret));
@@ -296,5 +362,6 @@ void server_device_free(struct ob_device *dev)
     free(dev->pins);
     free(dev->files_gone);
     free(dev->private);
+    free(dev->table);
     free(dev);
 }

@@ -29,6 +29,8 @@
  * left out (struct server_keeping *keeping == NULL): then a device does not outlive its process.
  */
 #define KEEP_CONNECTION 0x10000000u
+#define KEEP_BLOCK 0x10000001u
+#define KEEP_NEW_BLOCK 0x10000003u /* of a worker that is to take over, until it is the one */
 #define KEEP_DEVICE 0x12000000u   /* | number that the device chose: ob_keep(); never dropped for it */
 #define KEEP_FILE 0x20000000u     /* | number of a file of guest memory */
 #define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or of an event of a line: IRQ_MASK_EVENT... */
@@ -49,6 +51,9 @@ struct server_keeping {
      * the command line. A descriptor or -errno. */
     int (*open)(void *ctx, unsigned n, int flags);
     void *ctx;
+    /* An upgrade: the block is another build's, whose worker rests. When all is taken over, this is called;
+     * what it returns, if not 0, is why not. NULL: no upgrade. */
+    int (*taken_over)(void *ctx);
 };
 
 struct option_value {
@@ -144,6 +149,8 @@ struct ob_device {
     bool resume;        /* a pin has gone: try the message again */
     bool draining;      /* the client has gone, its memory is still pinned */
     bool stopping;      /* the message that waits is a stop, for which the device is not ready */
+    bool resting;       /* no message is run: another worker is to take over... */
+    bool at_rest;       /* ...and can, now */
     uint64_t poll_until; /* CLOCK_MONOTONIC ns, 0: no polling */
     uint64_t now;           /* CLOCK_MONOTONIC ns, as of the first look in this step; 0: none yet */
     uint64_t message_began; /* the same, when the message in hand was first taken up; 0: none is */
@@ -173,6 +180,7 @@ struct ob_device {
     unsigned log_lines;
     struct device_watch *watches; /* of backends */
     bool watches_paused;          /* the device is stopped */
+    struct table *table;          /* what stands in the block of this build */
     struct fields *stream;        /* NULL: the device cannot migrate */
     struct frame_fields *frame_fields;
     struct dirty *dirty;          /* NULL: writes are not logged */
@@ -190,7 +198,7 @@ struct reply {
 
 /*
  * Makes a device: checks the plugin's declaration, makes the block (block_fd < 0) or adopts one that
- * a dead worker left, opens the backends, starts it. Options stay the caller's and must outlive the
+ * a dead worker left (of whatever build: handover.h), opens the backends, starts it. Options stay the caller's and must outlive the
  * device. On error NULL, after a line of log that says why.
  */
 struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *name,
@@ -205,12 +213,21 @@ static inline uint64_t server_now(struct ob_device *dev)
     return dev->now ? dev->now : (dev->now = ob_now(dev));
 }
 
-/* Does the device stand still (any state of a migration but RUNNING and PRE_COPY)? */
+/* Does the device stand still (any state of a migration but RUNNING and PRE_COPY, or at rest)? */
 static inline bool server_stopped(const struct ob_device *dev)
 {
     uint32_t state = dev->migration->state;
-    return state != VFIO_DEVICE_STATE_RUNNING && state != OB_DEVICE_STATE_PRE_COPY;
+    return dev->at_rest || (state != VFIO_DEVICE_STATE_RUNNING && state != OB_DEVICE_STATE_PRE_COPY);
 }
+
+/*
+ * To be called between steps, again and again, when another worker shall take over: no message is run from
+ * here on. 0: the device is at rest, and this process must end without another step (what it left behind can
+ * be adopted by a build like this one, too). -EBUSY: not yet. -EINVAL: a migration is under way. After
+ * server_no_rest() all goes on.
+ */
+int server_rest(struct ob_device *dev);
+void server_no_rest(struct ob_device *dev);
 
 /* Before the device's code is called in a step: keeps its state for the way back. */
 static inline void server_enter(struct ob_device *dev)

@@ -47,6 +47,13 @@ static void say(struct ob_device *dev, const char *line, size_t n)
         ob_moved(dev, 0, (uint64_t)done);
 }
 
+static char last_line[512];
+
+const char *server_last_line(void)
+{
+    return last_line;
+}
+
 static void put_line(struct ob_device *dev, const char *format, va_list args)
 {
     char line[512];
@@ -57,6 +64,8 @@ static void put_line(struct ob_device *dev, const char *format, va_list args)
     size_t length = strlen(line);
     if (m < 0 || length + 1 >= sizeof line)
         length = sizeof line - 2;
+    memcpy(last_line, line + n, length - (size_t)n);
+    last_line[length - (size_t)n] = '\0';
     line[length] = '\n';
     say(dev, line, length + 1);
 }

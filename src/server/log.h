@@ -7,6 +7,9 @@
 #include "server/device.h"
 #include <stdarg.h>
 
+/* What the last line said, "" before the first: for who asks why this process cannot go on. */
+const char *server_last_line(void);
+
 extern bool server_verbose; /* set once, before any device is made */
 
 void server_log(struct ob_device *dev, const char *format, ...)

@@ -112,6 +112,40 @@ void migration_unstop(struct ob_device *dev)
     server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
 }
 
+/* ---- At rest, for another build --------------------------------------------------------------------- */
+
+int server_rest(struct ob_device *dev)
+{
+    bool busy = dev->pin_count != 0 || dev->draining;
+
+    if (dev->migration->state != RUNNING || dev->stopping)
+        return -EINVAL;
+    dev->resting = true;
+    server_step_begin(dev);
+    if (dev->plugin->stop) {
+        server_enter(dev);
+        busy |= dev->plugin->stop(dev) == -EBUSY;
+    }
+    dev->at_rest = !busy;
+    if (!busy)
+        dma_stop(dev);
+    server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+    return busy ? -EBUSY : 0;
+}
+
+void server_no_rest(struct ob_device *dev)
+{
+    dev->resting = dev->at_rest = false;
+    server_step_begin(dev);
+    if (dev->plugin->stop && dev->plugin->start) {
+        server_enter(dev);
+        if (dev->plugin->start(dev) < 0)
+            server_log(dev, "it was asked to rest, and does not go on");
+    }
+    server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+    server_resume(dev);
+}
+
 /* ---- Loading ---------------------------------------------------------------------------------------- */
 
 static int load_all(struct ob_device *dev, char why[FIELDS_WHY])

@@ -188,7 +188,7 @@ static bool run_messages(struct ob_device *dev)
     struct wire_fds none = { .count = 0 };
     struct vfio_user_header header;
 
-    if (dev->quiesce && !dev->resume)
+    if (dev->resting || (dev->quiesce && !dev->resume))
         return true;
     dev->resume = false;
     while (step_reply(&dev->block) <= SHARED_OUTPUT_FULL && !s->fds_what) {
@@ -224,7 +224,7 @@ static bool run_messages(struct ob_device *dev)
 /* Is there a message that could be run now? */
 static bool message_waits(const struct ob_device *dev)
 {
-    if (dev->quiesce && !dev->resume)
+    if (dev->resting || (dev->quiesce && !dev->resume))
         return false;
     struct vfio_user_header header;
     uint32_t run = step_run(&dev->block);
@@ -239,7 +239,7 @@ static bool settle(struct ob_device *dev)
     struct shared_session *s = dev->session;
     uint32_t run = step_run(&dev->block);
     uint32_t rest = s->looked - run;
-    bool early = rest && !dev->fds_end && !dev->quiesce && !message_waits(dev);
+    bool early = rest && !dev->fds_end && !dev->quiesce && !dev->resting && !message_waits(dev);
     /* Of a message that has to wait, or whose descriptors came late, some may be taken already. */
     uint32_t taken = early ? s->looked : run > s->taken ? run : s->taken;
     uint32_t take = taken - s->taken;

@@ -17,6 +17,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* One more whenever something of this file, or of what it includes, is laid out otherwise: a build takes
+ * over from another only if it has the same (handover.h). */
+#define SHARED_LAYOUT 1u
+
 enum shared_part {
     SHARED_SESSION, /* struct shared_session */
     SHARED_INPUT,   /* bytes that were looked at */
@@ -30,6 +34,7 @@ enum shared_part {
     SHARED_DEVICE,  /* the device's own state */
     SHARED_MIGRATION, /* struct shared_migration */
     SHARED_STREAM,    /* the bytes of a stream that comes in */
+    SHARED_TABLE,     /* struct table: the fields of the device's state, for another build */
     SHARED_PARTS,
 };
 

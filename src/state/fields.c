@@ -15,16 +15,20 @@
 /* ---- Layout --------------------------------------------------------------------------------------- */
 
 static void add_leaf(struct fields *s, const struct fields_section *section, const struct ob_field *f,
-                     const struct ob_field *array, uint32_t index)
+                     const struct ob_field *array, uint32_t *index, bool runtime)
 {
-    struct leaf *l = &s->leaf[s->leaves++];
+    uint8_t flags = (uint8_t)(f->flags | (array ? array->flags : 0));
+    struct leaf *l = &s->leaf[s->all];
 
+    if (!(flags & OB_FIELD_RUNTIME) == runtime)
+        return;
+    s->all++;
     *l = (struct leaf){
         .section = section->name,
         .section_index = (uint32_t)(section - s->section),
-        .index = index,
+        .index = (*index)++,
         .kind = (uint8_t)f->kind,
-        .flags = (uint8_t)(f->flags | (array ? array->flags : 0)),
+        .flags = flags,
         .size = f->size,
         .count = f->count,
         .structs = array ? array->count : 1,
@@ -34,31 +38,26 @@ static void add_leaf(struct fields *s, const struct fields_section *section, con
     snprintf(l->name, sizeof l->name, "%s%s%s", array ? array->name : "", array ? "[]." : "", f->name);
 }
 
-static uint32_t add_leaves(struct fields *s, const struct fields_section *section)
+static void add_leaves(struct fields *s, const struct fields_section *section, bool runtime)
 {
     uint32_t index = 0;
 
     for (const struct ob_field *f = section->fields; f->kind != OB_FIELD_END; f++) {
         if (f->kind != OB_FIELD_STRUCTS) {
-            add_leaf(s, section, f, NULL, index++);
+            add_leaf(s, section, f, NULL, &index, runtime);
             continue;
         }
         for (const struct ob_field *m = f->fields; m->kind != OB_FIELD_END; m++)
-            add_leaf(s, section, m, f, index++);
+            add_leaf(s, section, m, f, &index, runtime);
     }
-    return index;
 }
 
-static unsigned count_leaves(const struct fields_section *section)
+unsigned fields_count(const struct ob_field *fields)
 {
     unsigned n = 0;
 
-    for (const struct ob_field *f = section->fields; f->kind != OB_FIELD_END; f++) {
-        n += f->kind != OB_FIELD_STRUCTS;
-        for (const struct ob_field *m = f->kind == OB_FIELD_STRUCTS ? f->fields : NULL;
-             m && m->kind != OB_FIELD_END; m++)
-            n++;
-    }
+    for (const struct ob_field *f = fields; f && f->kind != OB_FIELD_END; f++)
+        n += f->kind == OB_FIELD_STRUCTS ? fields_count(f->fields) : 1;
     return n;
 }
 
@@ -82,10 +81,13 @@ static uint8_t *put_text(uint8_t *p, const char *text)
 static uint8_t *describe_section(const struct fields *s, uint32_t section, uint8_t *p)
 {
     const struct fields_section *of = &s->section[section];
+    uint32_t count = 0;
 
+    for (unsigned i = 0; i < s->leaves; i++)
+        count += s->leaf[i].section_index == section;
     p = put_text(p, of->name);
     p = put(p, of->version, 4);
-    p = put(p, count_leaves(of), 4);
+    p = put(p, count, 4);
     for (unsigned i = 0; i < s->leaves; i++) {
         const struct leaf *l = &s->leaf[i];
         if (l->section_index != section)
@@ -129,6 +131,16 @@ static int describe(struct fields *s)
     return 0;
 }
 
+int fields_finish(struct fields *s)
+{
+    int ret = describe(s);
+
+    s->size = s->description_size + STREAM_HEAD + 8 + STREAM_TAIL;
+    for (unsigned i = 0; i < s->leaves; i++)
+        s->size += STREAM_HEAD + 8 + leaf_bytes(&s->leaf[i]) + STREAM_TAIL;
+    return ret;
+}
+
 struct fields *fields_new(const char *plugin, const struct fields_section *sections, unsigned n)
 {
     struct fields *s = calloc(1, sizeof *s);
@@ -143,18 +155,17 @@ struct fields *fields_new(const char *plugin, const struct fields_section *secti
     s->sections = n;
     for (unsigned i = 0; i < n; i++) {
         s->section[i] = sections[i];
-        leaves += count_leaves(&sections[i]);
+        leaves += fields_count(sections[i].fields);
     }
     s->leaf = calloc(leaves + 1, sizeof *s->leaf);
     if (s->leaf) {
         for (unsigned i = 0; i < n; i++)
-            add_leaves(s, &s->section[i]);
-        if (describe(s) == 0) {
-            s->size = s->description_size + STREAM_HEAD + 8 + STREAM_TAIL;
-            for (unsigned i = 0; i < s->leaves; i++)
-                s->size += STREAM_HEAD + 8 + leaf_bytes(&s->leaf[i]) + STREAM_TAIL;
+            add_leaves(s, &s->section[i], false);
+        s->leaves = s->all;
+        for (unsigned i = 0; i < n; i++)
+            add_leaves(s, &s->section[i], true);
+        if (fields_finish(s) == 0)
             return s;
-        }
     }
     fields_free(s);
     errno = ENOMEM;
@@ -288,7 +299,8 @@ void fields_each(const struct fields *s, unsigned section, void (*fn)(void *ctx,
     const struct fields_section *of = &s->section[section];
 
     for (const struct ob_field *f = of->fields; f->kind != OB_FIELD_END; f++)
-        fn(ctx, (uint8_t *)of->base + f->offset, (size_t)f->size * f->count);
+        if (!(f->flags & OB_FIELD_RUNTIME))
+            fn(ctx, (uint8_t *)of->base + f->offset, (size_t)f->size * f->count);
 }
 
 /* ---- Places ---------------------------------------------------------------------------------------- */

@@ -45,6 +45,9 @@ struct fields;
 struct fields *fields_new(const char *plugin, const struct fields_section *sections, unsigned n);
 void fields_free(struct fields *s); /* NULL is fine */
 
+/* How many fields a table has, with those of structures in it. */
+unsigned fields_count(const struct ob_field *fields);
+
 uint64_t fields_size(const struct fields *s);             /* all of it */
 uint64_t fields_description_size(const struct fields *s); /* its first record, always the same */
 
@@ -68,7 +71,7 @@ int fields_check(struct fields *s, const void *bytes, size_t n, char why[FIELDS_
 int fields_load(struct fields *s, uint64_t moment, const void *bytes, size_t n, uint32_t *versions,
                 char why[FIELDS_WHY]);
 
-/* All pieces of memory that the fields of a section lie in; what is between them is nobody's. */
+/* All pieces of memory that the stream's fields of a section lie in; what is between them is nobody's. */
 void fields_each(const struct fields *s, unsigned section, void (*fn)(void *ctx, void *p, size_t n),
                  void *ctx);
 

@@ -38,12 +38,16 @@ struct fields {
     char plugin[32];
     unsigned sections;
     struct fields_section section[FIELDS_SECTIONS];
-    unsigned leaves;
+    unsigned leaves; /* of the stream */
+    unsigned all;    /* and those behind them, which are not in it: OB_FIELD_RUNTIME */
     struct leaf *leaf;
     uint8_t *description; /* the whole record */
     uint64_t description_size;
     uint64_t size;
 };
+
+/* What follows from plugin, sections and leaves. 0 or -ENOMEM. */
+int fields_finish(struct fields *s);
 
 /* Of a record. */
 #define STREAM_MAGIC 0x534d424fu /* "OBMS" */

@@ -99,3 +99,25 @@ bool step_recover(struct block *b)
     block_store(&b->h->undo_word, ~b->h->word); /* no step is open until the next begins */
     return true;
 }
+
+bool step_undo_makes_sense(const struct block *b)
+{
+    uint64_t used = b->h->undo_used, parts = (uint64_t)(b->undo - (uint8_t *)b->h);
+
+    if (!step_is_open(b->h))
+        return true;
+    if (used % 8 || used > b->undo_size || b->undo_size - used < sizeof(struct head))
+        return false;
+    while (used) {
+        uint64_t size = *trailer(b, used);
+        if (size < sizeof(struct head) || size > used || size % 8)
+            return false;
+        used -= size;
+        const struct head *head = (const struct head *)(const void *)(b->undo + used);
+        /* In the header, there is one thing that steps change. */
+        if (entry_size(head->size) != size || head->offset > parts || head->size > parts - head->offset ||
+            head->offset < offsetof(struct block_header, inherited_kind))
+            return false;
+    }
+    return true;
+}

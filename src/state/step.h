@@ -62,4 +62,7 @@ void step_cancel(struct block *b);
 /* For a successor, before anything else: undoes a step that was not done. True if there was one. */
 bool step_recover(struct block *b);
 
+/* Of a block of which nobody knows who wrote it: does its undo log stay inside itself, and the block? */
+bool step_undo_makes_sense(const struct block *b);
+
 #endif

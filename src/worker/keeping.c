@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 static_assert(KEEP_CONNECTION == NAME_CONNECTION, "one name for the connection");
+static_assert(KEEP_BLOCK == NAME_BLOCK && KEEP_NEW_BLOCK == NAME_NEW_BLOCK, "and for blocks");
 
 static_assert(KEEPER_MAX_FDS == WIRE_MAX_FDS, "what wire can send");
 
@@ -105,7 +106,7 @@ void keeping_open(struct keeping *k, int fd)
 {
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     k->watch.fd = fd;
-    k->calls = (struct server_keeping){ 0, put, drop, get, next, send_once, open_file, k };
+    k->calls = (struct server_keeping){ 0, put, drop, get, next, send_once, open_file, k, NULL };
 }
 
 void keeping_close(struct keeping *k)
@@ -128,8 +129,25 @@ int keeping_dead(struct keeping *k, struct effect_counts *counts)
     return 0;
 }
 
-int keeping_ready(struct keeping *k)
+static int ready(void *ctx)
 {
     struct keeper_request r = { .what = KEEPER_READY };
-    return ask(k, &r, NULL, NULL, 0, NULL);
+    return ask(ctx, &r, NULL, NULL, 0, NULL);
+}
+
+int keeping_ready(struct keeping *k)
+{
+    return ready(k);
+}
+
+void keeping_upgrade(struct keeping *k)
+{
+    k->calls.taken_over = ready;
+}
+
+void keeping_tell(struct keeping *k, const char *text)
+{
+    struct keeper_request r = { .what = KEEPER_TELL, .size = (uint32_t)strnlen(text, KEEPER_MAX_TEXT) };
+
+    ask(k, &r, text, NULL, 0, NULL);
 }

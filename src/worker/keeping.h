@@ -22,4 +22,10 @@ int keeping_dead(struct keeping *k, struct effect_counts *counts);
 /* Clients can be served now. */
 int keeping_ready(struct keeping *k);
 
+/* For a worker that is to take over at an upgrade: it is ready when all is taken over, before it has begun. */
+void keeping_upgrade(struct keeping *k);
+
+/* Why not: a sentence for who wanted the upgrade. */
+void keeping_tell(struct keeping *k, const char *text);
+
 #endif

@@ -19,12 +19,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define REST_PATIENCE UINT64_C(1500000000) /* ns; meanwhile clients wait, for no more than 5 s in all */
+#define LOOK_AGAIN UINT64_C(1000000)
+
 struct worker {
     struct loop loop;
     struct served served;
     struct watch signals;
     struct keeping keeping;
     bool one_client; /* --fd was a connection: its end is ours */
+    uint64_t rest_until; /* CLOCK_MONOTONIC ns: asked to come to rest, for so long; 0: not */
 };
 
 static int fail(const char *what, int error)
@@ -37,11 +41,21 @@ static void signalled(struct watch *w, uint32_t events)
 {
     struct worker *worker =
         (struct worker *)(void *)((uint8_t *)w - offsetof(struct worker, signals));
+    struct signalfd_siginfo s;
     (void)events;
-    worker->loop.stop = true;
+
+    /* Counted, as all that this process reads. */
+    while (read(w->fd, &s, sizeof s) == sizeof s) {
+        if (worker->served.dev)
+            ob_moved(worker->served.dev, sizeof s, 0);
+        if (s.ssi_signo == SIGUSR1 && worker->served.dev && worker->keeping.watch.fd >= 0)
+            worker->rest_until = ob_now(worker->served.dev) + REST_PATIENCE;
+        else if (s.ssi_signo != SIGUSR1)
+            worker->loop.stop = true;
+    }
 }
 
-/* SIGTERM and SIGINT arrive as events; SIGPIPE and SIGXFSZ are errors of the writes
+/* SIGTERM and SIGINT arrive as events, and SIGUSR1, by which a keeper asks for rest; SIGPIPE and SIGXFSZ are errors of the writes
  * that they belong to. */
 static int watch_signals(struct worker *w)
 {
@@ -52,6 +66,7 @@ static int watch_signals(struct worker *w)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
     if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
         return -errno;
     w->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -105,12 +120,30 @@ static void log_totals(struct ob_device *dev)
 
 /* ---- Serving ---------------------------------------------------------------------------------------- */
 
+/* Whoever takes over finds all in the block, and in keeping. */
+static void rest(struct worker *w)
+{
+    struct ob_device *dev = w->served.dev;
+    int ret = server_rest(dev);
+
+    if (ret == 0)
+        _exit(WORKER_AT_REST);
+    if (ret == -EBUSY && ob_now(dev) < w->rest_until)
+        return;
+    w->rest_until = 0;
+    keeping_tell(&w->keeping, ret == -EBUSY ? "the device does not come to rest" : "a migration is under way");
+    if (ret == -EBUSY)
+        server_no_rest(dev);
+}
+
 static void run(struct worker *w)
 {
     struct served *served = &w->served;
 
     while (!w->loop.stop) {
-        loop_turn(&w->loop, UINT64_MAX);
+        loop_turn(&w->loop, w->rest_until ? LOOK_AGAIN : UINT64_MAX);
+        if (w->rest_until)
+            rest(w);
         if (w->one_client && lobby_empty(&served->lobby) && !server_busy(served->dev))
             break;
     }
@@ -186,9 +219,13 @@ static int open_kept(struct worker *w, const struct worker_settings *settings)
     struct served *served = &w->served;
 
     int block = inherit(w, &dead);
-    if (block < 0 && block != -ENOENT)
+    if (block < 0 && (block != -ENOENT || settings->role == ROLE_UPGRADE))
         return fail("keeper", block);
+    if (settings->role == ROLE_UPGRADE)
+        keeping_upgrade(&w->keeping);
     struct ob_device *dev = make_device(w, settings, &w->keeping.calls, block < 0 ? -1 : block, &dead);
+    if (!dev && settings->role == ROLE_UPGRADE)
+        keeping_tell(&w->keeping, server_last_line());
     if (!dev)
         return 1;
     int ret = 0;
@@ -210,15 +247,17 @@ static int serve_kept(struct worker *w, const struct worker_settings *settings)
     struct ob_plugin failed;
     struct worker_settings own = *settings;
 
+    bool inert = settings->role == ROLE_DROP || settings->role == ROLE_FAILED;
+
     failed_plugin(&failed, settings->plugin);
-    if (settings->role != ROLE_SERVE)
+    if (inert)
         own.plugin = &failed;
     w->one_client = settings->one_client;
     int status = open_kept(w, &own);
     if (status != 0)
         return status;
     struct ob_device *dev = w->served.dev;
-    if (settings->role != ROLE_SERVE)
+    if (inert)
         failed_regions(dev);
     dev->refuse_next = settings->role == ROLE_DROP;
     server_resume(dev);

@@ -6,11 +6,12 @@
 
 #include "server/device.h"
 
-/* What a keeper wants of a worker. The last two run no device code. */
+/* What a keeper wants of a worker. */
 enum worker_role {
     ROLE_SERVE,
-    ROLE_DROP,   /* refuse the next message, and end */
-    ROLE_FAILED, /* serve a device that has failed */
+    ROLE_DROP,    /* refuse the next message, and end; runs no device code */
+    ROLE_FAILED,  /* serve a device that has failed; nor does this one */
+    ROLE_UPGRADE, /* take over from another build, whose worker is at rest, and serve */
 };
 
 struct worker_settings {

@@ -164,7 +164,8 @@ bool __wrap_step_recover(struct block *b)
 
 static void work(struct stand_in *s, long at)
 {
-    const struct server_keeping keeping = { s->worker, put, drop, get, next, send_through, open_file, NULL };
+    const struct server_keeping keeping = { s->worker, put,       drop,      get,
+                                            next,      send_through, open_file, .ctx = NULL };
     static struct {
         struct watch watch;
         bool stop;
