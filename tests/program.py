@@ -76,7 +76,7 @@ class Server:
         while not (words := children.read_text().split()):
             assert time.monotonic() < deadline, "the keeper has no worker"
             time.sleep(0.001)
-        return int(words[0])
+        return int(words[-1])  # one that was upgraded may not have ended yet
 
     def stop(self):
         """Ends it as a user would; it has to end cleanly (a sanitizer's finding is no clean end)."""

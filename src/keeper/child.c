@@ -90,6 +90,19 @@ void child_signal(const struct keeper *k, int signal)
         kill(k->child, signal);
 }
 
+pid_t child_leave(struct keeper *k)
+{
+    pid_t pid = k->child;
+
+    kill(pid, SIGKILL);
+    close(k->counts);
+    if (k->socket >= 0)
+        close(k->socket);
+    k->socket = -1;
+    k->child = 0;
+    return pid;
+}
+
 /* ---- After its end --------------------------------------------------------------------------------- */
 
 static uint64_t number_after(const char *text, const char *key)

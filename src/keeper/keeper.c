@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -172,13 +173,20 @@ static void end_soon(struct keeper *k)
     child_signal(k, SIGTERM);
 }
 
+static void end_of_child(struct keeper *k)
+{
+    child_ended(k);
+    if (k->upgrade.leaving && waitpid(k->upgrade.leaving, NULL, WNOHANG))
+        k->upgrade.leaving = 0;
+}
+
 static void take_signals(struct keeper *k)
 {
     struct signalfd_siginfo s;
 
     while (read(k->signals, &s, sizeof s) == sizeof s) {
         if (s.ssi_signo == SIGCHLD)
-            child_ended(k);
+            end_of_child(k);
         else if (!k->ending)
             end_soon(k);
     }

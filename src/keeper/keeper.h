@@ -62,8 +62,10 @@ struct upgrade {
     int program; /* the other one: while the new one serves, that is the old */
     char *path;  /* of it */
     struct control *asker; /* or NULL: gone */
+    pid_t leaving; /* it rests, and ends by itself: that may take a while */
     uint64_t began;
     uint64_t deadline; /* of the phase */
+    bool rests;
     char why[CONTROL_WHY]; /* it fails */
 };
 
@@ -121,6 +123,7 @@ uint64_t keeper_date(void); /* CLOCK_REALTIME ns */
 int child_start(struct keeper *k);   /* 0 or -errno */
 void child_ended(struct keeper *k);  /* after SIGCHLD: buries it, and plans its successor */
 void child_signal(const struct keeper *k, int signal);
+pid_t child_leave(struct keeper *k); /* it is of no concern any more, apart from being buried */
 
 /* requests.c: serves what the worker asks for now. -1: it has closed its end. */
 int requests_serve(struct keeper *k);
@@ -134,6 +137,7 @@ void door_failed(const struct keeper *k, int error); /* whoever could not be acc
 /* upgrade.c */
 int upgrade_begin(struct keeper *k, struct control *c, int program, const char *path, const char **why);
 void upgrade_told(struct keeper *k, const void *text, size_t size); /* why it fails */
+void upgrade_rests(struct keeper *k);
 void upgrade_ready(struct keeper *k);
 bool upgrade_ended(struct keeper *k, const siginfo_t *info); /* a worker: true, if that is all right */
 void upgrade_tick(struct keeper *k);

@@ -21,6 +21,7 @@ enum keeper_what {
     KEEPER_OPEN,    /* open backend file number `name` with `flags` (open(2)), anew */
     KEEPER_DEAD,    /* answer: what the kernel counted of the worker that the block belongs to */
     KEEPER_READY,   /* clients can be served */
+    KEEPER_REST,    /* it was asked to rest, does, and will not touch the block again */
     KEEPER_TELL,    /* `size` bytes that follow say why there is no upgrade */
 };
 
@@ -34,7 +35,7 @@ enum keeper_what {
 /* Exit status of a worker that was to refuse a message, and found none. */
 #define WORKER_NOTHING_TO_DROP 3
 
-/* Exit status of a worker that was asked to rest (SIGUSR1), so that another can take over, and does. */
+/* Exit status of one that was asked to rest (SIGUSR1), so that another can take over, and does. */
 #define WORKER_AT_REST 4
 
 #define KEEPER_MAX_TEXT 200u

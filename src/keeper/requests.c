@@ -94,6 +94,7 @@ static struct keeper_answer serve(struct keeper *k, const struct packet *p, stru
     case KEEPER_OPEN: a.result = *back = open_anew(k, r); break;
     case KEEPER_DEAD: a = k->dead; break;
     case KEEPER_READY: tell_ready(k); break;
+    case KEEPER_REST: upgrade_rests(k); break;
     case KEEPER_TELL: upgrade_told(k, p->bytes, r->size); break;
     default: a.result = -EINVAL;
     }

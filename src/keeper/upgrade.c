@@ -8,7 +8,7 @@
  *                          v                               v                      v
  *                         UNDO: the old program goes on, from what is in the block; when it does: ----> NONE
  *
- * The old worker ends when it rests. The new one makes a block of its own from the old one's, which stays as
+ * The old worker ends when it rests; nobody waits for the kernel to clear up behind it. The new one makes a block of its own from the old one's, which stays as
  * it is, and nothing of the client is run before it is READY; then its block takes the place of the other. A
  * worker that dies after that leaves a block that the old program can read (server/handover.h).
  */
@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
@@ -63,7 +64,7 @@ static void finish(struct keeper *k)
         control_answer(k, u->asker, done ? 0 : -ECANCELED, u->why);
     close(u->program);
     free(u->path);
-    *u = (struct upgrade){ .phase = UPGRADE_NONE };
+    *u = (struct upgrade){ .phase = UPGRADE_NONE, .leaving = u->leaving };
 }
 
 static void fail(struct keeper *k, const char *why)
@@ -107,7 +108,8 @@ int upgrade_begin(struct keeper *k, struct control *c, int program, const char *
         free(copy);
         return -ECANCELED;
     }
-    k->upgrade = (struct upgrade){ .program = program, .path = copy, .asker = c, .began = keeper_now() };
+    k->upgrade = (struct upgrade){ .program = program, .path = copy, .asker = c, .began = keeper_now(),
+                                   .leaving = k->upgrade.leaving };
     enter(k, UPGRADE_REST, REST_PATIENCE);
     child_signal(k, SIGUSR1);
     return 0;
@@ -130,6 +132,23 @@ void upgrade_told(struct keeper *k, const void *text, size_t size)
         fail(k, "it does not say why");
     if (u->phase == UPGRADE_REST)
         finish(k); /* and it goes on */
+}
+
+void upgrade_rests(struct keeper *k)
+{
+    if (k->upgrade.phase != UPGRADE_REST)
+        return;
+    k->upgrade.rests = true;
+    k->upgrade.deadline = keeper_now(); /* when it has its answer */
+}
+
+/* From the worker at rest to the new one. */
+static void load(struct keeper *k)
+{
+    swap(k);
+    enter(k, UPGRADE_LOAD, LOAD_PATIENCE);
+    k->role = CHILD_UPGRADE;
+    k->start_at = keeper_now();
 }
 
 void upgrade_ready(struct keeper *k)
@@ -173,10 +192,7 @@ bool upgrade_ended(struct keeper *k, const siginfo_t *info)
     switch (k->ending ? UPGRADE_NONE : u->phase) {
     case UPGRADE_REST:
         if (rests) {
-            swap(k);
-            enter(k, UPGRADE_LOAD, LOAD_PATIENCE);
-            k->role = CHILD_UPGRADE;
-            k->start_at = keeper_now();
+            load(k);
             return true;
         }
         fail(k, "the worker died before it came to rest");
@@ -208,6 +224,13 @@ void upgrade_tick(struct keeper *k)
 {
     switch (k->upgrade.phase) {
     case UPGRADE_REST:
+        if (k->upgrade.rests) {
+            if (k->upgrade.leaving) /* the one before, which was killed a while ago */
+                waitpid(k->upgrade.leaving, NULL, 0);
+            k->upgrade.leaving = child_leave(k);
+            load(k);
+            break;
+        }
         fail(k, "its worker does not answer");
         finish(k);
         break;

@@ -126,8 +126,10 @@ static void rest(struct worker *w)
     struct ob_device *dev = w->served.dev;
     int ret = server_rest(dev);
 
-    if (ret == 0)
+    if (ret == 0) {
+        keeping_rest(&w->keeping);
         _exit(WORKER_AT_REST);
+    }
     if (ret == -EBUSY && ob_now(dev) < w->rest_until)
         return;
     w->rest_until = 0;
