@@ -74,21 +74,26 @@ int block_open(struct block *b, int fd, const struct block_part *parts, unsigned
     struct stat st;
     uint64_t undo;
 
+    b->h = NULL;
+    b->fd = -1;
     if (n > BLOCK_MAX_PARTS)
         return -EINVAL;
     lay_out(&h, parts, n, &undo);
     if (fstat(fd, &st) < 0)
         return -errno;
     if (st.st_size < 0 || (uint64_t)st.st_size != h.size)
-        return -EINVAL;
+        return -EPROTO;
     int ret = map(b, fd, h.size, undo);
     if (ret < 0)
         return ret;
-    if (memcmp(b->h, &h, offsetof(struct block_header, word)) != 0) {
+    if (memcmp(b->h, &h, offsetof(struct block_header, word)) != 0)
+        ret = -EPROTO;
+    if (ret < 0) {
         munmap(b->h, h.size);
-        return -EINVAL;
+        b->h = NULL;
+        b->fd = -1;
     }
-    return 0;
+    return ret;
 }
 
 void block_close(struct block *b)

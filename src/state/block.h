@@ -71,7 +71,7 @@ struct block {
  * 0 or -errno. */
 int block_create(struct block *b, const struct block_part *parts, unsigned n);
 
-/* Maps a block that another process left. Takes fd over if it succeeds. -EINVAL: not a block of this
+/* Maps a block that another process left. Takes fd over if it succeeds; else b->h is NULL. -EPROTO: not a block of this
  * layout with these parts. */
 int block_open(struct block *b, int fd, const struct block_part *parts, unsigned n);
 
