@@ -7,6 +7,7 @@
  *   queue.c     fetching, posting, adopting                  irq.c        interrupts and coalescing
  *   slot.c      the table of commands in flight              data.c       PRP and SGL
  *   admin.c     admin commands, queues    identify.c log.c feature.c event.c    what those return
+ *   account.c   what people are told of I/O commands
  *   io.c        I/O commands: checks      run.c request.c  I/O commands: execution
  *   far.c       all of it by messages, where the client's memory cannot be mapped
  *   namespace.c the files                 lock.c       whose they are, and since when
@@ -322,6 +323,13 @@ struct private {
     struct nvme_counters delta; /* to be added to the state's when this step ends */
     bool flushed;               /* all files are, for a shutdown */
 
+    /* For account.c. */
+    uint64_t began[SLOTS]; /* CLOCK_MONOTONIC ns: when the command in this slot was fetched; 0: not known */
+    uint64_t ended;        /* when this step began to post; 0: it has not */
+    struct at_once {
+        uint64_t commands, bytes;
+    } at_once[OB_ACCOUNT_WRITE + 1]; /* that this step fetched, executed and posted */
+
     /* Shadow doorbells. */
     bool polling;
     uint32_t looks; /* in vain */
@@ -531,6 +539,12 @@ bool io_at_once(struct ob_device *dev, const struct nvme_command *c, const struc
 void io_count(struct ob_device *dev, uint8_t opcode, uint64_t bytes);
 /* The status for an errno of the backend. */
 uint16_t io_status(int error, bool write);
+
+/* ---- account.c ---- */
+void account_began(struct ob_device *dev, uint32_t i);
+void account_posted(struct ob_device *dev, uint32_t i, uint16_t status); /* the command in slot i */
+void account_at_once(struct ob_device *dev, uint8_t opcode, uint64_t bytes);
+void account_end(struct ob_device *dev); /* of a step of work() */
 
 /* ---- run.c ---- */
 int run_open(struct ob_device *dev);

@@ -85,8 +85,9 @@ static bool post_slot(struct ob_device *dev, uint32_t i)
     /* Nobody makes room in the completion queue of a queue that is being deleted; the driver counts
      * its commands as aborted. */
     int ret = full ? 0 : cq_post(dev, sq, slot->sq, slot->command.cid, status, slot->dw0);
-    if (ret == -EREMOTE)
-        return far_post(dev, i, status, slot->dw0);
+    if (ret == -EREMOTE && !far_post(dev, i, status, slot->dw0))
+        return false;
+    account_posted(dev, i, status);
     if (ret == 0)
         slot_free(dev, i);
     return true;
@@ -181,6 +182,8 @@ static enum fetched fetch_one(struct ob_device *dev, uint32_t sqid, bool at_once
     uint16_t head = sq->head;
     sq->head = (uint16_t)(sq->head + 1u == sq->entries ? 0 : sq->head + 1);
     ret = cq_post(dev, sq, sqid, c.cid, 0, 0);
+    if (ret == 0)
+        account_at_once(dev, c.opcode, io.length);
     if (ret != -EREMOTE)
         return ret ? NOT_FETCHED : FETCHED;
     /* Executed, but not to be completed at once: without a slot it is executed again, later. */

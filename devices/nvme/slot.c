@@ -84,6 +84,7 @@ uint32_t slot_new(struct ob_device *dev, uint32_t sqid, const struct nvme_comman
     *slot = (struct nvme_slot){ .command = *c, .sq = (uint16_t)sqid, .stage = SLOT_NEW };
     count(p, slot, 1);
     slot_hold_queue(dev, sqid);
+    account_began(dev, i);
     return i;
 }
 

@@ -71,6 +71,7 @@ void work(struct ob_device *dev)
     if (p->written)
         namespaces_written(dev);
     work_count(dev);
+    account_end(dev);
     irq_end(dev);
     if (p->again)
         work_soon(dev);

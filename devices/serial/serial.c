@@ -73,6 +73,8 @@ static void write_output(struct ob_device *dev)
     struct serial *s = ob_state(dev);
     struct private *p = ob_private(dev);
     ssize_t n = ob_write(dev, p->line.out.fd, s->uart.tx, s->uart.tx_count);
+    if (n > 0)
+        ob_account(dev, OB_ACCOUNT_WRITE, 1, (uint64_t)n, 0);
 
     if (n < 0 && n != -EAGAIN) {
         lose_output(dev, (int)-n);
@@ -195,6 +197,8 @@ static void read_input(struct ob_device *dev)
     if (line->in.fd < 0 || s->input_at < s->input_end)
         return;
     ssize_t n = ob_read(dev, line->in.fd, s->input, sizeof(s->input));
+    if (n > 0)
+        ob_account(dev, OB_ACCOUNT_READ, 1, (uint64_t)n, 0);
     if (n > 0) {
         s->input_at = 0;
         s->input_end = (uint16_t)n;

@@ -399,12 +399,12 @@ void ob_error_irq(struct ob_device *dev);
 void ob_request_irq(struct ob_device *dev);
 
 /*
- * A request of the guest that the device has served, for `outboard status`: what it was, the bytes that it
- * moved, and how many ns it took (0: not measured). A few stores. Asking for the time is what costs: take
- * ob_step_time() for the beginning, and ob_now() once for all that end in one go.
+ * Requests of the guest that the device has served, for `outboard status`: what they were, the bytes that
+ * they moved in all, and how many ns each took (0: not measured). A few stores. Asking for the time is what
+ * costs: take ob_step_time() for the beginning, and ob_now() once for all that end in one go.
  */
 enum ob_account { OB_ACCOUNT_READ, OB_ACCOUNT_WRITE, OB_ACCOUNT_OTHER };
-void ob_account(struct ob_device *dev, enum ob_account kind, uint64_t bytes, uint64_t ns);
+void ob_account(struct ob_device *dev, enum ob_account kind, uint64_t requests, uint64_t bytes, uint64_t ns);
 
 /* An event for the flight recorder, which `outboard trace --last` shows: a word of at most 16 bytes, and two
  * numbers. A few stores. */

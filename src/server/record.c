@@ -197,16 +197,16 @@ uint64_t ob_step_time(struct ob_device *dev)
     return server_now(dev);
 }
 
-void ob_account(struct ob_device *dev, enum ob_account kind, uint64_t bytes, uint64_t ns)
+void ob_account(struct ob_device *dev, enum ob_account kind, uint64_t requests, uint64_t bytes, uint64_t ns)
 {
     struct shared_facts *f = dev->facts;
 
     if ((unsigned)kind >= FACTS_REQUESTS)
         return;
-    f->request[kind].count++;
+    f->request[kind].count += requests;
     f->request[kind].bytes += bytes;
     if (ns)
-        histogram_add(&f->request_time[kind], ns);
+        histogram_add_many(&f->request_time[kind], ns, requests);
 }
 
 void ob_trace(struct ob_device *dev, const char *text, uint64_t a, uint64_t b)

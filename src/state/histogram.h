@@ -33,6 +33,12 @@ static inline void histogram_add(struct histogram *h, uint64_t ns)
     h->sum += ns;
 }
 
+static inline void histogram_add_many(struct histogram *h, uint64_t ns, uint64_t times)
+{
+    h->bucket[histogram_index(ns)] += times;
+    h->sum += ns * times;
+}
+
 /* The shortest time that bucket i <= HISTOGRAM_BUCKETS counts. */
 static inline uint64_t histogram_floor(unsigned i)
 {
