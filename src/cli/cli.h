@@ -10,6 +10,8 @@ int cli_check(int argc, char **argv);
 int cli_inspect(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_serve(int argc, char **argv);
+int cli_status(int argc, char **argv);
+int cli_trace(int argc, char **argv);
 int cli_upgrade(int argc, char **argv);
 
 #endif

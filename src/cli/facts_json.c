@@ -2,63 +2,12 @@
  * facts_json.c - what `inspect` shows, for machines. outboard-inspect(1) documents the keys.
  */
 #include "cli/facts.h"
+#include "cli/json.h"
 #include "cli/lspci/names.h"
 #include <errno.h>
 #include <json-c/json.h>
 #include <linux/pci_regs.h>
 #include <string.h>
-
-typedef struct json_object json;
-
-/*
- * json-c gives NULL when memory is short, and so do these, whatever they are given: the whole is
- * built without looking, and one look at `failed` in the end tells.
- */
-struct builder {
-    bool failed;
-};
-
-static json *checked(struct builder *b, json *value)
-{
-    b->failed |= !value;
-    return value;
-}
-
-/* Owns value from here on. NULL values are failures: JSON's null is never meant. */
-static void put(struct builder *b, json *object, const char *key, json *value)
-{
-    if (!checked(b, value))
-        return;
-    if (!object || json_object_object_add(object, key, value) < 0) {
-        b->failed = true;
-        json_object_put(value);
-    }
-}
-
-static void append(struct builder *b, json *array, json *value)
-{
-    if (!checked(b, value))
-        return;
-    if (!array || json_object_array_add(array, value) < 0) {
-        b->failed = true;
-        json_object_put(value);
-    }
-}
-
-static void put_number(struct builder *b, json *object, const char *key, uint64_t value)
-{
-    put(b, object, key, json_object_new_uint64(value));
-}
-
-static void put_bool(struct builder *b, json *object, const char *key, bool value)
-{
-    put(b, object, key, json_object_new_boolean(value));
-}
-
-static void put_text(struct builder *b, json *object, const char *key, const char *value)
-{
-    put(b, object, key, json_object_new_string(value));
-}
 
 /* The names of set bits; a bit without a name is left out, the number beside the list has it. */
 static void put_flags(struct builder *b, json *object, const char *key, uint64_t value,
@@ -276,11 +225,5 @@ int facts_print_json(FILE *out, const struct facts *f)
     if (f->config.size)
         put(&b, o, "config", config_space(&b, f));
 
-    const int style =
-        JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE;
-    const char *text = b.failed ? NULL : json_object_to_json_string_ext(o, style);
-    if (text)
-        fprintf(out, "%s\n", text);
-    json_object_put(o);
-    return text ? 0 : -ENOMEM;
+    return json_print(&b, o, out);
 }

@@ -17,6 +17,8 @@ static const struct {
     { "inspect", cli_inspect, "show what a server offers" },
     { "check", cli_check, "check that a server, or a client, does what the specification says" },
     { "run", cli_run, "run a virtual machine with its devices" },
+    { "status", cli_status, "show the devices that are served, and how they are" },
+    { "trace", cli_trace, "show what happened last to a device" },
     { "upgrade", cli_upgrade, "replace the program that runs a device, under load" },
 };
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };

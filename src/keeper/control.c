@@ -23,13 +23,21 @@ static void leave(struct keeper *k, struct control *c)
     c->fd = -1;
 }
 
-static bool may_ask(int sock)
+/* Who connected, as the kernel knows; nobody, if that is no socket. */
+static struct ucred peer_of(int sock)
 {
-    struct ucred peer;
+    struct ucred peer = { 0, (uid_t)-1, (gid_t)-1 };
     socklen_t size = sizeof peer;
 
-    return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
-           (peer.uid == 0 || peer.uid == geteuid());
+    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+    return peer;
+}
+
+static bool may_ask(int sock)
+{
+    uid_t uid = peer_of(sock).uid;
+
+    return uid == 0 || uid == geteuid();
 }
 
 static struct control *free_place(struct keeper *k)
@@ -81,6 +89,7 @@ static struct keeper_status status(const struct keeper *k)
     s.role = k->role;
     s.ready = k->ready;
     s.held = k->held.count;
+    s.client = peer_of(held_get(&k->held, NAME_CONNECTION)).pid;
     for (uint32_t i = 0; i < KEEPER_SEATS; i++)
         s.seats += held_get(&k->held, NAME_SEAT | i) >= 0;
     snprintf(s.name, sizeof s.name, "%s", k->name);

@@ -41,7 +41,7 @@ struct keeper_status {
     int32_t last_status; /* ...with this */
     uint32_t upgrades;
     uint32_t upgrades_undone; /* or never begun */
-    uint32_t reserved;
+    int32_t client;      /* PID of the session's client as it connected; 0: none, or not known */
     uint64_t upgrade_pause;  /* ns that the last one took from one worker to the other */
     uint64_t last_death;     /* CLOCK_REALTIME ns; 0: none has died */
     uint64_t keeper_started; /* CLOCK_REALTIME ns */

@@ -13,6 +13,7 @@
 #include "server/logging.h"
 #include "server/record.h"
 #include "server/region_memory.h"
+#include "server/report.h"
 #include "server/reset.h"
 #include "server/twin.h"
 #include "state/table.h"
@@ -221,6 +222,8 @@ static int take_block(struct ob_device *dev, int other)
 
     if (ret < 0)
         return ret;
+    if (k->taken_over)
+        dev->facts->left = dev->facts->worker;
     record_start(dev, true);
     ret = k->put(k->ctx, k->taken_over ? KEEP_NEW_BLOCK : KEEP_BLOCK, dev->block.fd);
     if (ret < 0)
@@ -232,6 +235,7 @@ static int take_state(struct ob_device *dev, bool inherited, const struct effect
 {
     int ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
 
+    report_tell(dev);
     if (ret == 0)
         ret = effect_start(&dev->block, dev->keeping ? dev->keeping->worker : 0);
     if (ret == 0 && dev->keeping && dev->keeping->taken_over)

@@ -249,7 +249,6 @@ static inline void server_message_begin(struct ob_device *dev)
 {
     step_begin(&dev->block, STEP_MESSAGE);
     dev->state_kept = false;
-    dev->now = 0;
 }
 void server_step_end(struct ob_device *dev, uint32_t run, uint32_t reply);
 

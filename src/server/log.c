@@ -70,6 +70,11 @@ static void put_line(struct ob_device *dev, const char *format, va_list args)
     say(dev, line, length + 1);
 }
 
+void server_tell(struct ob_device *dev, const char *lines, size_t n)
+{
+    say(dev, lines, n);
+}
+
 void server_log(struct ob_device *dev, const char *format, ...)
 {
     va_list args;

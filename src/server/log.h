@@ -15,4 +15,7 @@ extern bool server_verbose; /* set once, before any device is made */
 void server_log(struct ob_device *dev, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* Lines that are complete, however many; who does not read loses them. */
+void server_tell(struct ob_device *dev, const char *lines, size_t n);
+
 #endif

@@ -3,6 +3,7 @@
  */
 #include "server/record.h"
 #include "server/bus.h"
+#include "server/report.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -48,10 +49,12 @@ void record_start(struct ob_device *dev, bool inherited)
 {
     struct shared_facts *f = dev->facts;
 
-    if (inherited)
+    if (inherited) {
         recorder_adopt(dev->recorder);
-    else
+        report_bury(dev);
+    } else {
         describe(dev);
+    }
     dev->now = 0;
     f->worker = dev->keeping ? dev->keeping->worker : 0;
     f->pid = (uint32_t)getpid();

@@ -191,6 +191,7 @@ static bool run_messages(struct ob_device *dev)
     if (dev->resting || (dev->quiesce && !dev->resume))
         return true;
     dev->resume = false;
+    dev->now = 0; /* of several messages, each begins when the one before it was answered */
     while (step_reply(&dev->block) <= SHARED_OUTPUT_FULL && !s->fds_what) {
         uint32_t run = step_run(&dev->block);
         int size = wire_header(dev->input + run, s->looked - run, WIRE_MAX_MESSAGE, &header);

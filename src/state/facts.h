@@ -52,7 +52,8 @@ struct facts_death {
     char object[64];        /* ...this file, "": in none that is known */
     uint64_t step;   /* enum step_kind of the step that it died in, 0: in none */
     uint64_t told;   /* it was reported */
-    uint64_t again;  /* deaths before it in a row, of the same signal at the same place */
+    uint64_t again;  /* deaths before it in a row, of the same signal at the same place... */
+    uint64_t told_signal, told_offset; /* ...which was this */
     struct recorded message; /* RECORDED_MESSAGE that it was serving, else RECORDED_NONE */
 };
 
@@ -88,6 +89,7 @@ struct shared_facts {
     uint64_t bytes_in;
     uint64_t bytes_out;
     uint64_t workers; /* that took the device, the first included */
+    uint64_t left;    /* number of the last one that went on purpose */
     struct {
         uint64_t count;
         uint64_t bytes;

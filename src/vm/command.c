@@ -14,9 +14,9 @@ int vm_check_paths(const struct vm *vm, const char *rundir, char why[VM_WHY_SIZE
     struct sockaddr_un address;
     for (unsigned i = 0; i < vm->devices_count; i++) {
         const char *id = vm->devices[i].id;
-        if (strlen(rundir) + strlen("/") + strlen(id) + strlen(".sock") < sizeof(address.sun_path))
+        if (strlen(rundir) + strlen("/") + strlen(id) + strlen(".control") < sizeof(address.sun_path))
             continue;
-        snprintf(why, VM_WHY_SIZE, "%s/%s.sock: longer than a socket's path may be (%zu bytes)",
+        snprintf(why, VM_WHY_SIZE, "%s/%s.control: longer than a socket's path may be (%zu bytes)",
                  rundir, id, sizeof(address.sun_path) - 1);
         return -ENAMETOOLONG;
     }
@@ -32,6 +32,7 @@ void vm_serve_command(const struct vm_device *d, const char *program, const char
     for (size_t i = 0; i < d->params.count; i++)
         argv_add(argv, "%s", d->params.word[i]);
     argv_add(argv, "--socket-path=%s/%s.sock", rundir, d->id);
+    argv_add(argv, "--control-path=%s/%s.control", rundir, d->id);
     if (d->verbose)
         argv_add(argv, "--verbose");
     if (ready_fd >= 0)

@@ -7,7 +7,7 @@
 #include "vm/vm.h"
 
 /*
- * A device's process: `program` is outboard itself, `rundir` the folder for its socket. ready_fd is
+ * A device's process: `program` is outboard itself, `rundir` the folder for its sockets. ready_fd is
  * the number of the descriptor on which it is to say that it listens, or -1. An empty list to begin
  * with; look at argv->failed.
  */

@@ -4,6 +4,7 @@
 #include "worker/worker.h"
 #include "keeper/protocol.h"
 #include "server/log.h"
+#include "worker/crash.h"
 #include "worker/failed.h"
 #include "worker/keeping.h"
 #include "worker/loop.h"
@@ -161,6 +162,7 @@ static struct ob_device *make_device(struct worker *w, const struct worker_setti
     if (!dev)
         return NULL;
     dev->facts->role = settings->role;
+    crash_record(keeping ? dev->facts : NULL);
     dev->disconnected = client_gone;
     dev->disconnected_ctx = w;
     w->served.dev = dev;
@@ -263,8 +265,10 @@ static int serve_kept(struct worker *w, const struct worker_settings *settings)
         failed_regions(dev);
     dev->refuse_next = settings->role == ROLE_DROP;
     server_resume(dev);
-    if (settings->role == ROLE_DROP)
+    if (settings->role == ROLE_DROP) {
+        dev->facts->left = dev->facts->worker;
         _exit(dev->refuse_next ? WORKER_NOTHING_TO_DROP : 0); /* not a word to the client: others go on */
+    }
     int ret = keeping_ready(&w->keeping);
     if (ret < 0)
         return fail("keeper", ret);
@@ -279,6 +283,7 @@ int worker_run(const struct worker_settings *settings)
 {
     struct worker w = { .signals.fd = -1, .keeping.watch.fd = -1 };
 
+    crash_open(settings->plugin->name);
     raise_descriptor_limit();
     int ret = loop_open(&w.loop);
     if (ret == 0)

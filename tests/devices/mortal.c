@@ -5,6 +5,7 @@
  *           4  write: dies
  *           8  write: sets a timer (ms), which kills every worker that runs it
  *          12  write: ends with this status
+ *          16  write: touches memory at this address, where there is none
  */
 #include <outboard/device.h>
 #include <signal.h>
@@ -43,6 +44,8 @@ static int write_register(struct ob_device *dev, uint64_t at, const void *buf, s
         ob_timer_set(dev, 0, ob_now(dev) + value * UINT64_C(1000000));
     if (at == 12)
         _Exit((int)value);
+    if (at == 16)
+        *(volatile uint32_t *)(uintptr_t)value = 1;
     return 0;
 }
 

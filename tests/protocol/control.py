@@ -15,7 +15,7 @@ ANSWER = struct.Struct(f"=iI{STATUS_LAYOUT.size}s256s")
 
 Status = collections.namedtuple(
     "Status", "keeper worker number role ready seats held killed crashed ended refused "
-              "last_signal last_status upgrades undone reserved pause last_death keeper_started worker_started name")
+              "last_signal last_status upgrades undone client pause last_death keeper_started worker_started name")
 Answer = collections.namedtuple("Answer", "result status why fds")
 
 

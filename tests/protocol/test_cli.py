@@ -434,9 +434,11 @@ def test_dry_run_can_be_pasted(runner):
     lines = result.stdout.splitlines()
     words = [shlex.split(line) for line in lines]
     assert words[0] == ["mkdir", "-p", str(runner.rundir)]
-    assert words[1][1:] == ["serve", "edu", f"--socket-path={runner.rundir}/a.sock", "&"]
+    assert words[1][1:] == ["serve", "edu", f"--socket-path={runner.rundir}/a.sock",
+                            f"--control-path={runner.rundir}/a.control", "&"]
     assert words[2][1:] == ["serve", "serial", "path=it's $HOME,here",
-                            f"--socket-path={runner.rundir}/serial0.sock", "&"]
+                            f"--socket-path={runner.rundir}/serial0.sock",
+                            f"--control-path={runner.rundir}/serial0.control", "&"]
     assert len(lines) == 4
 
     # A shell gives QEMU the same words as `run` does.

@@ -141,10 +141,11 @@ static void test_serve(void **state)
     struct argv argv = { 0 };
     const struct vm_device *d = add("serial,path=/a b,id=con");
     vm_serve_command(d, "/bin/outboard", "/run/x", 7, &argv);
-    assert_int_equal(argv.count, 6);
+    assert_int_equal(argv.count, 7);
     assert_string_equal(argv.word[3], "path=/a b");
     assert_string_equal(joined(&argv), "/bin/outboard serve serial path=/a b "
-                                       "--socket-path=/run/x/con.sock --ready-fd=7");
+                                       "--socket-path=/run/x/con.sock "
+                                       "--control-path=/run/x/con.control --ready-fd=7");
     vm_serve_command(d, "outboard", "/run/x", -1, &argv);
     assert_null(strstr(joined(&argv), "ready"));
 }
@@ -211,12 +212,12 @@ static void test_paths(void **state)
 {
     (void)state;
     char dir[108];
-    add("edu"); /* /edu0.sock takes 10 bytes */
+    add("edu"); /* /edu0.control takes 13 bytes */
     memset(dir, 'd', sizeof(dir));
-    dir[97] = '\0';
+    dir[94] = '\0';
     assert_int_equal(vm_check_paths(&vm, dir, why), 0);
-    dir[97] = 'd';
-    dir[98] = '\0';
+    dir[94] = 'd';
+    dir[95] = '\0';
     assert_int_equal(vm_check_paths(&vm, dir, why), -ENAMETOOLONG);
     assert_has(why, "longer than a socket's path may be (107 bytes)");
 }

@@ -1,0 +1,188 @@
+"""`outboard trace --last`, and the report of a crash: what a worker was doing when it died."""
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from devices import MORTAL, Edu
+from program import OUTBOARD
+from raw import refused
+
+BAR0 = 0
+
+
+def trace(path, *words):
+    return subprocess.run([OUTBOARD, "trace", str(path), *words], capture_output=True, text=True, timeout=60)
+
+
+def events(path):
+    result = trace(path, "--last", "--number=0", "--json")
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def kept(serve, tmp_path):
+    def start(device, *words):
+        server = serve(device, *words, options=[f"--control-path={tmp_path / 'control'}"])
+        server.control = tmp_path / "control"
+        return server
+    return start
+
+
+def sanitized():
+    return b"__asan_init" in open(OUTBOARD, "rb").read()
+
+
+def test_messages_in_order(kept, connect):
+    server = kept("edu")
+    c = connect(server)
+    c.set32(BAR0, Edu.LIVENESS, 0x12345678)
+    c.get32(BAR0, Edu.LIVENESS)
+    with refused(errno.EINVAL):
+        c.write(BAR0, 3, b"x")
+    e = events(server.control)["events"]
+    assert [x["number"] for x in e] == list(range(1, len(e) + 1))
+    assert [x["time_ns"] for x in e] == sorted(x["time_ns"] for x in e)
+    kinds = [x["kind"] for x in e]
+    assert kinds[:1] == ["worker"] and "client" in kinds
+    write, wrote, read, got, bad, refusal = e[-6:]
+    assert (write["kind"], write["command"], write["index"], write["offset"], write["size"], write["value"]) == \
+        ("message", "VFIO_USER_REGION_WRITE", 0, Edu.LIVENESS, 4, 0x12345678)
+    assert (wrote["kind"], wrote["id"], wrote["error"]) == ("reply", write["id"], 0)
+    assert read["command"] == "VFIO_USER_REGION_READ" and got["value"] == ~0x12345678 & 0xffffffff
+    assert bad["offset"] == 3 and refusal["error"] == -errno.EINVAL
+    text = trace(server.control, "--last", "--number=6").stdout.splitlines()
+    assert len(text) == 6
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{6}  > VFIO_USER_REGION_WRITE BAR0 \+ 0x4, 4 bytes, 0x12345678", text[0])
+    assert text[5].endswith("< VFIO_USER_REGION_WRITE: Invalid argument")
+
+
+def test_the_ring_goes_round(kept, connect):
+    server = kept("edu")
+    c = connect(server)
+    for n in range(600):
+        c.set32(BAR0, Edu.LIVENESS, n)
+    e = events(server.control)["events"]
+    assert len(e) == 511 and e[-1]["number"] > 1200
+    assert [x["number"] for x in e] == list(range(e[0]["number"], e[-1]["number"] + 1))
+    assert len(trace(server.control, "--last").stdout.splitlines()) == 32
+
+
+def test_read_while_it_is_written(kept, connect):
+    """Whole events only, whenever one looks."""
+    server = kept("edu")
+    c = connect(server)
+    child = os.fork()
+    if child == 0:
+        try:
+            while True:
+                c.set32(BAR0, Edu.LIVENESS, 0x55)
+        finally:
+            os._exit(0)
+    try:
+        for _ in range(20):
+            e = events(server.control)["events"]
+            numbers = [x["number"] for x in e]
+            assert numbers == sorted(set(numbers))
+            for x in e:
+                assert x["kind"] in ("worker", "client", "reset", "message", "reply")
+                if x["kind"] == "message" and x["command"] == "VFIO_USER_REGION_WRITE":
+                    assert (x["offset"], x["size"], x["value"]) == (4, 4, 0x55)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_crash_is_reported_once(kept, connect):
+    server = kept(str(MORTAL))
+    c = connect(server)
+    with refused(errno.EIO):
+        c.set32(BAR0, 16, 0x10)  # kills three workers
+    log = server.log.read_text()
+    if not sanitized():
+        full = [line for line in log.splitlines() if "died of SIGSEGV" in line]
+        assert len(full) == 3 and "address 0x10, at mortal.so+0x" in full[0]
+        assert all(line.endswith("as the one before it") for line in full[1:])
+    assert log.count("the message in hand: ") == 1
+    assert re.search(r"in hand: id \d+, VFIO_USER_REGION_WRITE BAR0 \+ 0x10, 4 bytes, 0x10\n", log)
+    t = events(server.control)
+    death = t["last_death"]
+    assert death["signal"] == signal.SIGSEGV and death["address"] == 0x10 and death["object"] == "mortal.so"
+    assert death["message"]["offset"] == 16 and death["again"] == 2
+    assert [x["value"] for x in t["events"] if x["kind"] == "worker"] == [1, 2, 3, 4, 5]
+    text = trace(server.control, "--last").stdout
+    assert "SIGSEGV, address 0x10, at mortal.so+0x" in text
+    assert "while it served VFIO_USER_REGION_WRITE BAR0 + 0x10, 4 bytes, 0x10\n" in text
+
+
+def test_another_crash_is_reported_in_full(kept, connect):
+    server = kept(str(MORTAL))
+    c = connect(server)
+    for register in (16, 4):
+        with refused(errno.EIO):
+            c.set32(BAR0, register, 1)
+    assert server.log.read_text().count("the message in hand: ") == 2
+
+
+def test_a_crash_in_no_message(kept, connect):
+    server = kept(str(MORTAL))
+    c = connect(server)
+    c.set32(BAR0, 8, 1)  # a timer kills all that follow, until the device has failed
+    deadline = time.monotonic() + 60
+    while c.get32(BAR0, 0) != 0xffffffff:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "in no message, in a step that a timer" in server.log.read_text()
+    t = events(server.control)
+    assert "message" not in t["last_death"] and t["last_death"]["signal"] == signal.SIGSEGV
+    assert [x for x in t["events"] if x["kind"] == "timer"]
+
+
+def test_killed_from_outside(kept, connect):
+    """Nothing is reported of SIGKILL, but what it was doing is known."""
+    server = kept("edu")
+    c = connect(server)
+    os.kill(server.pid, signal.SIGKILL)
+    c.get32(BAR0, Edu.ID)
+    t = events(server.control)
+    assert t["last_death"]["worker"] == 1 and t["last_death"]["signal"] == 0 and "message" not in t["last_death"]
+    assert "died of" not in server.log.read_text()
+
+
+def test_sent_signals(kept, connect):
+    """SIGABRT and its like can be sent: the process dies of them all the same."""
+    server = kept("edu")
+    c = connect(server)
+    for number in (signal.SIGABRT, signal.SIGFPE, signal.SIGILL, signal.SIGBUS):
+        os.kill(server.pid, number)
+        c.get32(BAR0, Edu.ID)
+        death = events(server.control)["last_death"]
+        assert death["signal"] == number and death["code"] <= 0
+
+
+def test_without_a_keeper(serve, connect):
+    server = serve(str(MORTAL), options=["--no-keeper"])
+    c = connect(server)
+    with pytest.raises(Exception):
+        c.set32(BAR0, 16, 0x20)
+    server.process.wait(timeout=20)
+    assert re.search(r"^outboard: mortal: it dies of SIGSEGV, address 0x20, at mortal\.so\+0x[0-9a-f]+$",
+                     server.log.read_text(), re.M)
+
+
+def test_the_command_line(kept, tmp_path):
+    for words, why in (([], "live traces are not there yet"), (["--last", "--number=x"], "not a number"),
+                       (["--last", "--number=513"], "not a number"), (["x", "--last"], "one device at a time")):
+        result = trace(tmp_path / "control", *words)
+        assert result.returncode == 2 and why in result.stderr and len(result.stderr.splitlines()) == 1
+    result = subprocess.run([OUTBOARD, "trace", "--last"], capture_output=True, text=True)
+    assert result.returncode == 2 and "which device?" in result.stderr
+    result = trace(tmp_path / "control", "--last")
+    assert result.returncode == 1 and "there is no such control socket" in result.stderr
