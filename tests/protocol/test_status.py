@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from control import ANSWER, STATUS_LAYOUT
+from control import ANSWER, STATUS_LAYOUT, Status
 from devices import MORTAL, Edu
 from program import OUTBOARD
 from raw import refused
@@ -196,8 +196,10 @@ class Liar(threading.Thread):
 
 
 def answer(result=0, name=b"edu", size=ANSWER.size, last_death=1, last_signal=11):
-    s = STATUS_LAYOUT.pack(1, 2, 3, 0, 1, 0, 0, 0, 1, 0, 0, last_signal, 0, 0, last_death, 1, 1, name)
-    return ANSWER.pack(result, size, s, b"because")
+    s = Status(*[0] * (len(Status._fields) - 1), name)
+    s = s._replace(keeper=1, worker=2, number=3, ready=1, crashed=1, last_signal=last_signal,
+                   last_death=last_death)
+    return ANSWER.pack(result, size, STATUS_LAYOUT.pack(*s), b"because")
 
 
 @pytest.fixture
