@@ -174,6 +174,7 @@ static void tell_death(struct keeper *k, const siginfo_t *info)
     s->last_signal = ended ? 0 : info->si_status;
     s->last_status = ended ? info->si_status : 0;
     s->last_death = keeper_date();
+    k->alone = k->alone ? k->alone : keeper_now();
     if (ended)
         keeper_log(k, "the worker ended with status %d", info->si_status);
     else

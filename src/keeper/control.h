@@ -42,6 +42,7 @@ struct keeper_status {
     uint32_t upgrades;
     uint32_t upgrades_undone; /* or never begun */
     int32_t client;      /* PID of the session's client as it connected; 0: none, or not known */
+    uint64_t pause;          /* ns from the last death to the next worker that was ready */
     uint64_t upgrade_pause;  /* ns that the last one took from one worker to the other */
     uint64_t last_death;     /* CLOCK_REALTIME ns; 0: none has died */
     uint64_t keeper_started; /* CLOCK_REALTIME ns */

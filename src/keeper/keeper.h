@@ -99,6 +99,7 @@ struct keeper {
     bool child_ready; /* ...and this one is */
     enum child_role role;
     uint64_t started;   /* CLOCK_MONOTONIC ns */
+    uint64_t alone;     /* since when the device has had no worker that is ready; 0: it has one */
     bool in_step;       /* the last one died inside a step */
     uint64_t word;      /* the block's step word when the last worker died... */
     uint32_t deaths;    /* ...and how many in a row at that word: the pause grows */

@@ -65,10 +65,20 @@ static int get(const struct keeper *k, uint32_t name)
     return copy < 0 ? -errno : copy;
 }
 
+static void tell_pause(struct keeper *k)
+{
+    k->status_so_far.pause = keeper_now() - k->alone;
+    k->alone = 0;
+    uint64_t us = k->status_so_far.pause / 1000;
+    keeper_log(k, "another worker goes on, after %u.%u ms", (unsigned)(us / 1000), (unsigned)(us / 100 % 10));
+}
+
 static void tell_ready(struct keeper *k)
 {
     if (!k->ready)
         keeper_notify(k, "READY=1");
+    if (k->ready && k->alone)
+        tell_pause(k);
     k->ready = k->child_ready = true;
     upgrade_ready(k);
     if (k->ready_fd < 0)
