@@ -110,7 +110,7 @@ def test_state_and_session_stay(edu, connect, control, binary):
     assert c.get32(BAR0, Edu.LIVENESS) == 0x55aa55aa ^ 0xffffffff
     with Control(control) as k:
         s = k.status()
-        assert (s.upgrades, s.undone, s.killed) == (1 if binary else 3, 0, 1) and s.pause > 0
+        assert (s.upgrades, s.undone, s.killed) == (1 if binary else 3, 0, 1) and s.upgrade_pause > 0
 
 
 def test_memory_and_interrupts_stay(edu, connect, control):
