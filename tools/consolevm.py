@@ -41,7 +41,8 @@ class Machine:
         subprocess.run([TOP / "tools/guest-image", f"--init={TOP / 'tools/guest-init'}", image],
                        check=True)
         socket_path = self.folder / "console"
-        self.argv = [OUTBOARD, "run", "--verbose", f"--name=console-{os.getpid()}",
+        self.name = f"console-{os.getpid()}"  # for other commands of outboard
+        self.argv = [OUTBOARD, "run", "--verbose", f"--name={self.name}",
                      "--memory=256M", f"--kernel={DEPS / 'kernel-cloud/vmlinuz'}",
                      f"--initrd={image}", f"--append={append}",
                      f"--device=serial,path=unix:{socket_path}",

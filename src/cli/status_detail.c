@@ -85,6 +85,8 @@ static void print_deaths(FILE *out, const struct look *l)
         return;
     LINE(out, "last death");
     fprintf(out, "%s: %s\n", look_moment(s->last_death, moment), look_death(l, death));
+    LINE(out, "pause");
+    fprintf(out, "%.1f ms, until another worker went on\n", (double)s->pause / 1e6);
     if (!l->block || d->message.kind != RECORDED_MESSAGE)
         return;
     event_text(&d->message, look_is_pci(l), event);

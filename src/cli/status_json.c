@@ -70,6 +70,7 @@ static json *deaths(struct builder *b, const struct keeper_status *s)
         put_number(b, o, "last_ns", s->last_death);
         put_signed(b, o, "last_signal", s->last_signal);
         put_signed(b, o, "last_status", s->last_status);
+        put_number(b, o, "last_pause_ns", s->pause);
     }
     return o;
 }
