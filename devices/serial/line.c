@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* What a successor goes on with (ob_keep()). */
-enum { KEPT_MASTER, KEPT_LISTENER, KEPT_CLIENT };
+enum { KEPT_MASTER, KEPT_LISTENER, KEPT_CLIENT, KEPT_OTHER };
 
 static void end_watch(struct ob_device *dev, struct line_end *end)
 {
@@ -124,6 +124,7 @@ static bool take_over_socket(struct ob_device *dev, struct line *line, const cha
     if (fd < 0)
         return false;
     line->arrivals.fd = fd;
+    ob_keep(dev, KEPT_OTHER, -1); /* whoever was to be hung up on */
     strcpy(line->path, path);
     fd = ob_kept(dev, KEPT_CLIENT);
     line->in.fd = line->out.fd = fd < 0 ? -1 : fd;
@@ -166,20 +167,21 @@ static int open_socket(struct ob_device *dev, struct line *line, const char *pat
 
 static void accept_client(struct ob_device *dev, struct line *line)
 {
-    int fd = accept4(line->arrivals.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    bool first = line->in.fd < 0;
+    int fd = ob_accept(dev, KEPT_LISTENER, line->arrivals.fd, first ? KEPT_CLIENT : KEPT_OTHER);
 
     if (fd < 0) {
-        if (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)
+        if (fd == -EAGAIN || fd == -ECONNABORTED || fd == -EINTR)
             return;
         /* The one who waits would make the descriptor ready again at once, and so without end. */
-        ob_error(dev, "no more clients at %s: %s", line->path, strerror(errno));
+        ob_error(dev, "no more clients at %s: %s", line->path, strerror(-fd));
         close_end(dev, &line->arrivals);
-    } else if (line->in.fd >= 0) {
+    } else if (!first) {
         close(fd);
+        ob_keep(dev, KEPT_OTHER, -1);
     } else {
         line->in.fd = line->out.fd = fd;
         line->ended = false;
-        ob_keep(dev, KEPT_CLIENT, fd);
     }
 }
 

@@ -378,6 +378,8 @@ static int start(struct ob_device *dev)
         ob_timer_set(dev, TIMER_OUTPUT, ob_now(dev));
         s->output_waits = 1;
     }
+    if (line_of(dev)->in.fd >= 0) /* what the last process had read is no event any more */
+        ob_timer_set(dev, TIMER_INPUT, ob_now(dev));
     update_modem_lines(dev);
     settle(dev, false);
     return 0;

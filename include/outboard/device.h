@@ -496,7 +496,8 @@ void ob_unwatch(struct ob_device *dev, int fd);
 /*
  * read(2) and write(2), at most one of them in a step, as the last thing before the state records
  * what they did. If the process died between the call and the end of the step, the successor's first
- * call, which must ask for no less, returns the result of the dead one instead of doing it again.
+ * call, which must ask for no less, returns the result of the dead one instead of doing it again. What was
+ * read makes no descriptor ready again: a device that reads when it is told to tries once after start().
  * A read moves at most 4096 bytes. Return bytes or a negative errno.
  */
 ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n);
@@ -509,6 +510,12 @@ ssize_t ob_write(struct ob_device *dev, int fd, const void *buf, size_t n);
  */
 int ob_keep(struct ob_device *dev, unsigned number, int fd);
 int ob_kept(struct ob_device *dev, unsigned number);
+
+/*
+ * accept4(2), non-blocking, on a listening socket `fd` that is kept under the number `listener`. The connection is
+ * kept under `number` at once, instead of what was, so that none is lost with the process. The caller's, or -errno.
+ */
+int ob_accept(struct ob_device *dev, unsigned listener, int fd, unsigned number);
 
 /* Bytes that the device moved on its thread by other calls of the read(2) and write(2) families
  * (preadv2...), to be told right after each call: a successor tells by the process's counts what

@@ -6,6 +6,7 @@
 #include "cli/serve_door.h"
 #include "cli/serve_keeper.h"
 #include "cli/serve_manager.h"
+#include "keeper/protocol.h"
 #include "server/bus.h"
 #include "server/log.h"
 #include "worker/plugins.h"
@@ -175,7 +176,7 @@ static int get_fd(const char *name, const char *text, int *fd)
 
 static int get_role(const char *text, enum worker_role *role)
 {
-    static const char *const names[] = { "serve", "drop", "failed", "upgrade" };
+    static const char *const names[] = { KEEPER_ROLES };
 
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(text, names[i]) == 0) {

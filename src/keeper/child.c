@@ -24,7 +24,7 @@
 #define LONG_LIFE (10000 * MS)
 #define PATIENCE (2500 * MS) /* with a message that only SIGKILLs kept from being run: clients wait for 5 s */
 
-static const char *const role_name[] = { "serve", "drop", "failed", "upgrade" };
+static const char *const role_name[] = { KEEPER_ROLES };
 
 /* ---- Starting -------------------------------------------------------------------------------------- */
 

@@ -21,6 +21,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -140,11 +141,18 @@ static int parse(struct keeper *k, int argc, char **argv)
     return 0;
 }
 
+/* Without SA_RESTART: a call that waits ends. */
+static void wake_up(int signal)
+{
+    (void)signal;
+}
+
 static int watch_signals(struct keeper *k)
 {
     sigset_t set;
 
     signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGALRM, &(struct sigaction){ .sa_handler = wake_up }, NULL);
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
@@ -263,8 +271,17 @@ static void run(struct keeper *k)
     }
 }
 
+/* A device that uses the terminal may die without having put it back. Only who has it in the foreground may. */
+static void put_terminal_back(const struct termios *as_it_was)
+{
+    if (tcgetpgrp(STDIN_FILENO) == getpgrp() && (as_it_was->c_lflag & ICANON))
+        tcsetattr(STDIN_FILENO, TCSANOW, as_it_was);
+}
+
 int main(int argc, char **argv)
 {
+    struct termios terminal;
+    bool has_terminal = tcgetattr(STDIN_FILENO, &terminal) == 0;
     struct keeper k = { .name = "device", .door = -1, .control_door = -1, .ready_fd = -1, .notify_fd = -1, .signals = -1,
                         .socket = -1, .counts = -1 };
     int ret;
@@ -280,6 +297,8 @@ int main(int argc, char **argv)
         return 1;
     }
     run(&k);
+    if (has_terminal)
+        put_terminal_back(&terminal);
     if (k.socket_path)
         unlink(k.socket_path);
     if (k.control_path)

@@ -23,6 +23,7 @@ enum keeper_what {
     KEEPER_READY,   /* clients can be served */
     KEEPER_REST,    /* it was asked to rest, does, and will not touch the block again */
     KEEPER_TELL,    /* `size` bytes that follow say why there is no upgrade */
+    KEEPER_ACCEPT,  /* accept(2) on `name`, hold what comes of it under the name `flags`, and give a duplicate */
 };
 
 #define NAME_CONNECTION 0x10000000u
@@ -31,6 +32,9 @@ enum keeper_what {
 #define NAME_NEW_BLOCK 0x10000003u /* of a worker that is to take over: the block when it is READY */
 #define NAME_SEAT 0x11000000u  /* | number: a client that has not said yet who it is */
 #define KEEPER_SEATS 16u /* more than a worker has: it sends away who waited longest */
+
+/* What --role= tells a worker: enum worker_role there, enum child_role here. */
+#define KEEPER_ROLES "serve", "drop", "failed", "upgrade"
 
 /* Exit status of a worker that was to refuse a message, and found none. */
 #define WORKER_NOTHING_TO_DROP 3

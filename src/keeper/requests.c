@@ -65,6 +65,24 @@ static int get(const struct keeper *k, uint32_t name)
     return copy < 0 ? -errno : copy;
 }
 
+/* A client that a worker accepts itself is lost if it dies before it has put it. The listening socket is the worker's,
+ * who can make it one that waits: the alarm ends that. */
+static int accept_for(struct keeper *k, uint32_t name, uint32_t as)
+{
+    int listener = held_get(&k->held, name);
+
+    if (listener < 0)
+        return -ENOENT;
+    ualarm(10000, 0);
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int error = errno;
+    ualarm(0, 0);
+    if (fd < 0)
+        return -error;
+    int ret = held_put(&k->held, as, fd, KEEPER_MAX_HELD);
+    return ret < 0 ? ret : get(k, as);
+}
+
 static void tell_pause(struct keeper *k)
 {
     k->status_so_far.pause = keeper_now() - k->alone;
@@ -102,6 +120,7 @@ static struct keeper_answer serve(struct keeper *k, const struct packet *p, stru
     case KEEPER_NEXT: a.result = (int32_t)held_next(&k->held, r->name); break;
     case KEEPER_SEND: a.result = send_once(k, r, p->bytes, d); break;
     case KEEPER_OPEN: a.result = *back = open_anew(k, r); break;
+    case KEEPER_ACCEPT: a.result = *back = accept_for(k, r->name, r->flags); break;
     case KEEPER_DEAD: a = k->dead; break;
     case KEEPER_READY: tell_ready(k); break;
     case KEEPER_REST: upgrade_rests(k); break;

@@ -5,6 +5,7 @@
 #include "server/record.h"
 
 #include <stdlib.h>
+#include <sys/socket.h>
 
 struct device_watch {
     struct watch watch;
@@ -134,6 +135,18 @@ int ob_kept(struct ob_device *dev, unsigned number)
     if (number >= 4096)
         return -EINVAL;
     return k ? k->get(k->ctx, KEEP_DEVICE | number) : -ENOENT;
+}
+
+int ob_accept(struct ob_device *dev, unsigned listener, int fd, unsigned number)
+{
+    const struct server_keeping *k = dev->keeping;
+
+    if (listener >= 4096 || number >= 4096)
+        return -EINVAL;
+    if (k)
+        return k->accept(k->ctx, KEEP_DEVICE | listener, KEEP_DEVICE | number);
+    int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return client < 0 ? -errno : client;
 }
 
 ssize_t ob_read(struct ob_device *dev, int fd, void *buf, size_t n)

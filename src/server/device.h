@@ -50,6 +50,8 @@ struct server_keeping {
     /* Opens a file that the command line named, anew: the n-th value of an OB_OPTION_FILE, in the order of
      * the command line. A descriptor or -errno. */
     int (*open)(void *ctx, unsigned n, int flags);
+    /* accept4(2) on what is kept as `listener`; the connection is kept as `name`, and returned. -errno. */
+    int (*accept)(void *ctx, uint32_t listener, uint32_t name);
     void *ctx;
     /* An upgrade: the block is another build's, whose worker rests. When all is taken over, this is called;
      * what it returns, if not 0, is why not. NULL: no upgrade. */

@@ -102,11 +102,17 @@ static int open_file(void *ctx, unsigned file, int flags)
     return ask(ctx, &r, NULL, NULL, 0, NULL);
 }
 
+static int accept_client(void *ctx, uint32_t listener, uint32_t name)
+{
+    struct keeper_request r = { .what = KEEPER_ACCEPT, .name = listener, .flags = name };
+    return ask(ctx, &r, NULL, NULL, 0, NULL);
+}
+
 void keeping_open(struct keeping *k, int fd)
 {
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     k->watch.fd = fd;
-    k->calls = (struct server_keeping){ 0, put, drop, get, next, send_once, open_file, k, NULL };
+    k->calls = (struct server_keeping){ 0, put, drop, get, next, send_once, open_file, accept_client, k, NULL };
 }
 
 void keeping_close(struct keeping *k)

@@ -11,6 +11,7 @@ import subprocess
 import termios
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -591,3 +592,34 @@ def test_lines_that_cannot_be_opened(tmp_path, path, why):
     assert len(said) == 1 and why in said[0]
     assert (tmp_path / "precious").read_text() == "not a socket"
     assert not (tmp_path / "socket").exists()
+
+
+def test_a_terminal_is_put_back_though_workers_died(tmp_path):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(OUTBOARD, [OUTBOARD, "serve", "serial", "path=-", f"--socket-path={tmp_path}/s"])
+
+    def canonical():
+        return bool(termios.tcgetattr(terminal)[3] & termios.ICANON)
+
+    def worker():
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    def wait(what):
+        deadline = time.monotonic() + TIMEOUT
+        while not what():
+            assert time.monotonic() < deadline, "it did not come to be"
+            time.sleep(0.001)
+
+    wait(lambda: not canonical() and worker())
+    first = worker()
+    os.kill(int(first[0]), signal.SIGKILL)
+    wait(lambda: worker() and worker() != first)
+    assert not canonical()
+    os.kill(pid, signal.SIGTERM)
+    with contextlib.suppress(OSError): # until nobody has it open
+        while os.read(terminal, 4096):
+            pass
+    assert canonical()
+    os.waitpid(pid, 0)
+    os.close(terminal)
