@@ -55,9 +55,15 @@ install: all
 
 KILLS ?= 10000
 SEED  ?= 1
+ifdef GUEST
 torture: all
-	@OUTBOARD=$(BUILD)/outboard $(BUILD)/tests/recovery/torture -k $(KILLS) -s $(SEED) 2> $(BUILD)/torture.log || \
-		{ tail -n 5 $(BUILD)/torture.log; exit 1; }
+	@KILLS=$(KILLS) SEED=$(SEED) OUTBOARD=$(abspath $(BUILD))/outboard /usr/bin/python3 -m pytest -q -s \
+		"tests/guest/test_recovery.py::test_disk[]"
+else
+torture: all
+	@OUTBOARD=$(BUILD)/outboard $(BUILD)/tests/recovery/torture -k $(KILLS) -s $(SEED) $(TORTURE) \
+		2> $(BUILD)/torture.log || { tail -n 5 $(BUILD)/torture.log; exit 1; }
+endif
 
 clean:
 	rm -rf build build-*
@@ -69,7 +75,7 @@ help:
 	@echo "make check        all tests (the first time, fetches QEMU and a guest into .deps)"
 	@echo "make check-fast   tests that need no guest"
 	@echo "make bench        measure, print a table, write a JSON file"
-	@echo "make torture      kill the worker of a busy disk over and over: KILLS=10000 SEED=1"
+	@echo "make torture      kill the worker of a busy disk over and over: KILLS=10000 SEED=1; with GUEST=1 fio's, in a guest"
 	@echo "make fuzz         look for inputs that break something: TARGET=server|client|... TIME=SECONDS"
 	@echo "make coverage     lines that units, protocol tests and fuzz corpora reach, and do not"
 	@echo "make install      below PREFIX=$(PREFIX), itself below DESTDIR=$(DESTDIR)"

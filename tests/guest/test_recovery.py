@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -40,19 +41,35 @@ def open_files(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def memory(pid):
+    """Anonymous memory, in KiB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status[status.index("RssAnon:"):].split()[1])
+
+
+# `make torture GUEST=1 KILLS=1000` has more.
+KILLS = int(os.environ.get("KILLS", 12))
+SEED = int(os.environ.get("SEED", 1))
+
+
 @pytest.mark.parametrize("append", ["", "pci=nomsi"])
 def test_disk(serve, boot, tmp_path, append):
     server = serve("nvme", f"file={disk(tmp_path, size=64 * MIB)}")
     vm = boot(devices=[server], memory="512M", append=append, files=FIO)
     assert fio(vm, **VERIFY) == (64 * MIB, 64 * MIB)
-    before = open_files(server.keeper)
-    with Killer(server, pause=0.25, seed=1) as killer:
-        while killer.kills < 12:
-            assert fio(vm, **VERIFY) == (64 * MIB, 64 * MIB)
-    fio(vm, **VERIFY, verify_only=1)
+    before, size = open_files(server.keeper), memory(server.keeper)
+    runs = 0
+    with Killer(server, pause=0.25, seed=SEED) as killer:
+        while killer.kills < KILLS:
+            assert fio(vm, timeout=600, **VERIFY) == (64 * MIB, 64 * MIB)
+            runs += 1
+    fio(vm, timeout=600, **VERIFY, verify_only=1)
     assert complaints(vm) == ""
     assert open_files(server.keeper) == before
-    assert server.log.read_text().count("killed by signal 9") >= 12
+    assert memory(server.keeper) <= size + 64
+    assert server.log.read_text().count("killed by signal 9") >= KILLS
+    print(f"seed {SEED}: {killer.kills} kills during {runs} runs of fio; keeper {size} KiB before, "
+          f"{memory(server.keeper)} KiB after, {before} descriptors")
     vm.poweroff()
 
 

@@ -1,21 +1,25 @@
 /*
  * torture.c - a disk whose worker is killed over and over, under a driver that believes nothing.
  *
- *     torture [-k KILLS] [-s SEED] [-f FOLDER] [-- WORDS for "outboard serve nvme"]
+ *     torture [-k KILLS] [-s SEED] [-f FOLDER] [-u N] [-- WORDS for "outboard serve nvme"]
  *
  * The driver keeps 32 commands of all kinds in flight, of 4 KiB to 256 KiB, over ranges that do not
  * overlap, and knows what each block of the disk has to hold. A worker is killed at a random moment, many
- * of them while they take over. An error, a wrong byte, a completion that nobody waits for or one that
- * does not come ends the program with a line that names the seed. In the end the whole disk is compared,
- * and nobody may hold more descriptors than in the beginning. The result is a line of JSON.
+ * of them while they take over. With -u, one in N kills comes with an upgrade to the same program. An error, a
+ * wrong byte, a completion that nobody waits for or one that does not come ends the program with a line that
+ * names the seed. In the end the whole disk is compared, and nobody may hold more descriptors or memory than after
+ * a tenth of the kills. The result is a line of JSON.
  */
 #include "../nvme/driver.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,6 +46,9 @@ static uint32_t next_version = 1;
 static uint64_t seed = 1, random_state;
 static uint64_t done, killed_at, first_completion[MAX_KILLS], first_answer[MAX_KILLS];
 static unsigned kills, answered, completed;
+static char control_path[128];
+static unsigned upgrade_each, upgrades, upgraded; /* begun; and those that came to be */
+static pid_t upgrader;
 
 static uint64_t now(void)
 {
@@ -216,6 +223,94 @@ static unsigned descriptors(pid_t pid)
     return n;
 }
 
+/* KiB by the name that the kernel has for them, of a process (pid) or a part of it. */
+static unsigned long memory(pid_t pid, const char *name)
+{
+    char path[64], line[128];
+    unsigned long n = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, name, strlen(name)) == 0)
+            n = strtoul(line + strlen(name) + 1, NULL, 10);
+    if (f)
+        fclose(f);
+    return n;
+}
+
+/* KiB that the block takes. */
+static unsigned long block_size(void)
+{
+    char path[64], to[64];
+    struct stat st;
+    unsigned long n = 0;
+
+    for (int fd = 0; fd < 256; fd++) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", disk.pid, fd);
+        ssize_t length = readlink(path, to, sizeof to - 1);
+        to[length < 0 ? 0 : length] = '\0';
+        if (strncmp(to, "/memfd:outboard-block", 21) == 0 && stat(path, &st) == 0)
+            n += (unsigned long)st.st_blocks / 2;
+    }
+    return n;
+}
+
+/* What keeper and worker have. A worker that has just come, or goes, tells nothing. */
+struct usage {
+    unsigned keeper_fds, worker_fds;
+    unsigned long keeper, keeper_whole, worker, block;
+};
+
+static struct usage look_at_usage(void)
+{
+    pid_t pid = worker();
+
+    return (struct usage){ descriptors(disk.pid), descriptors(pid), memory(disk.pid, "RssAnon:"),
+                           memory(disk.pid, "VmRSS:"), memory(pid, "RssAnon:"), block_size() };
+}
+
+static void compare_usage(const struct usage *before, const struct usage *after)
+{
+    if (after->keeper_fds > before->keeper_fds || after->worker_fds > before->worker_fds)
+        fail("descriptors are left", NULL, after->keeper_fds + after->worker_fds);
+    if (after->keeper > before->keeper + 64)
+        fail("the keeper grows: KiB", NULL, after->keeper);
+    if (after->worker > 2 * before->worker + 1024)
+        fail("workers grow: KiB", NULL, after->worker);
+    if (after->block > before->block + 4096)
+        fail("the block grows: KiB", NULL, after->block);
+}
+
+/* In the background; what it comes to depends on who is killed meanwhile. */
+static void upgrade(void)
+{
+    int status;
+
+    if (upgrader) {
+        if (waitpid(upgrader, &status, WNOHANG) != upgrader)
+            return;
+        upgraded += status == 0;
+    }
+    upgrades++;
+    upgrader = fork();
+    if (upgrader == 0) {
+        const char *program = getenv("OUTBOARD");
+        dup2(STDERR_FILENO, STDOUT_FILENO);
+        execl(program ? program : "build/outboard", "outboard", "upgrade", control_path, NULL);
+        _exit(127);
+    }
+}
+
+static void end_upgrades(void)
+{
+    int status;
+
+    if (upgrader && waitpid(upgrader, &status, 0) == upgrader)
+        upgraded += status == 0;
+    upgrader = 0;
+}
+
 static void kill_worker(void)
 {
     pid_t pid = worker();
@@ -263,7 +358,7 @@ static unsigned in_flight(void)
     return n;
 }
 
-static void run(unsigned wanted)
+static void run_until(unsigned wanted)
 {
     uint64_t kill_at = next_kill(), last = now(), before = done;
 
@@ -284,7 +379,10 @@ static void run(unsigned wanted)
             fail("commands are lost", NULL, in_flight());
         }
         if (kills < wanted && now() >= kill_at) {
-            kill_worker();
+            if (upgrade_each && kills / upgrade_each >= upgrades)
+                upgrade(); /* the next kill comes at some moment of it */
+            else
+                kill_worker();
             kill_at = next_kill();
         }
     }
@@ -322,18 +420,29 @@ int main(int argc, char **argv)
     unsigned wanted = 300;
     int o;
 
-    while ((o = getopt(argc, argv, "k:s:f:")) != -1) {
+    while ((o = getopt(argc, argv, "k:s:f:u:")) != -1) {
         switch (o) {
         case 'k': wanted = (unsigned)atoi(optarg); break;
         case 's': seed = strtoull(optarg, NULL, 0); break;
         case 'f': folder = optarg; break;
+        case 'u': upgrade_each = (unsigned)atoi(optarg); break;
         default: return 2;
         }
     }
     if (wanted == 0 || wanted > MAX_KILLS)
         return 2;
     random_state = seed * 0x9e3779b97f4a7c15u + 1;
-    disk_serve(&disk, folder, (uint64_t)BLOCKS * BLOCK, (const char *const *)argv + optind);
+    const char *words[16] = { NULL };
+    unsigned n = 0;
+    for (; argv[optind] && n < 14; n++)
+        words[n] = argv[optind++];
+    char control[160];
+    if (upgrade_each) {
+        snprintf(control_path, sizeof control_path, "%s/outboard-torture-%d", folder, getpid());
+        snprintf(control, sizeof control, "--control-path=%s", control_path);
+        words[n] = control;
+    }
+    disk_serve(&disk, folder, (uint64_t)BLOCKS * BLOCK, words);
     driver_connect(&driver, disk.socket, 64u << 20);
     driver_enable(&driver, 32);
     if (driver_queue(&driver, 1, QUEUE, -1))
@@ -346,14 +455,20 @@ int main(int argc, char **argv)
         for (unsigned i = 0; i + 1 < MOST; i++)
             p->list[i] = p->address + (i + 1) * BLOCK;
     }
-    unsigned keeper_before = descriptors(disk.pid), worker_before = descriptors(worker());
-    run(wanted);
+    run_until(wanted / 10);
+    end_upgrades();
     verify_disk();
-    unsigned keeper_after = descriptors(disk.pid), worker_after = descriptors(worker());
-    if (keeper_after > keeper_before || worker_after > worker_before)
-        fail("descriptors are left", NULL, keeper_after + worker_after);
-    printf("{\"seed\": %llu, \"kills\": %u, \"commands\": %llu, ", (unsigned long long)seed, kills,
-           (unsigned long long)done);
+    struct usage before = look_at_usage();
+    run_until(wanted);
+    end_upgrades();
+    verify_disk();
+    struct usage after = look_at_usage();
+    compare_usage(&before, &after);
+    printf("{\"seed\": %llu, \"kills\": %u, \"commands\": %llu, \"upgrades\": %u, \"upgraded\": %u, ",
+           (unsigned long long)seed, kills, (unsigned long long)done, upgrades, upgraded);
+    printf("\"keeper_kib\": %lu, \"keeper_anonymous_kib\": [%lu, %lu], \"worker_anonymous_kib\": [%lu, %lu], "
+           "\"block_kib\": [%lu, %lu], ", after.keeper_whole, before.keeper, after.keeper, before.worker, after.worker,
+           before.block, after.block);
     print("first_answer", first_answer, answered, ", ");
     print("first_completion", first_completion, completed, "}\n");
     driver_close(&driver);
