@@ -326,6 +326,8 @@ struct private {
     /* For account.c. */
     uint64_t began[SLOTS]; /* CLOCK_MONOTONIC ns: when the command in this slot was fetched; 0: not known */
     uint64_t ended;        /* when this step began to post; 0: it has not */
+    uint64_t timed;        /* when this step began; 0: what it does at once is not timed */
+    uint32_t steps;
     struct at_once {
         uint64_t commands, bytes;
     } at_once[OB_ACCOUNT_WRITE + 1]; /* that this step fetched, executed and posted */
@@ -541,6 +543,7 @@ void io_count(struct ob_device *dev, uint8_t opcode, uint64_t bytes);
 uint16_t io_status(int error, bool write);
 
 /* ---- account.c ---- */
+void account_begin(struct ob_device *dev); /* before the step fetches */
 void account_began(struct ob_device *dev, uint32_t i);
 void account_posted(struct ob_device *dev, uint32_t i, uint16_t status); /* the command in slot i */
 void account_at_once(struct ob_device *dev, uint8_t opcode, uint64_t bytes);

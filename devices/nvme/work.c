@@ -63,6 +63,7 @@ void work(struct ob_device *dev)
         queue_post_ready(dev);
     if (is_running(s) && !p->stopping) {
         doorbell_look(dev);
+        account_begin(dev);
         queue_fetch(dev);
         event_report(dev);
     }
