@@ -81,6 +81,23 @@ const char *look_moment(uint64_t realtime, char text[LOOK_TEXT])
     return text;
 }
 
+const char *look_core(char text[LOOK_DEATH])
+{
+    FILE *f = fopen("/proc/sys/kernel/core_pattern", "re");
+    char pattern[128] = "";
+
+    if (!f || !fgets(pattern, sizeof pattern, f))
+        strcpy(pattern, "?");
+    if (f)
+        fclose(f);
+    pattern[strcspn(pattern, "\n")] = '\0';
+    if (pattern[0] == '|')
+        snprintf(text, LOOK_DEATH, "its core was given to %s", pattern + 1);
+    else
+        snprintf(text, LOOK_DEATH, "its core was written to \"%s\" (core_pattern, see core(5))", pattern);
+    return text;
+}
+
 const char *look_death(const struct look *l, char text[LOOK_DEATH])
 {
     const struct facts_death *d = &l->facts.death;

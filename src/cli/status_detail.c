@@ -85,13 +85,30 @@ static void print_deaths(FILE *out, const struct look *l)
         return;
     LINE(out, "last death");
     fprintf(out, "%s: %s\n", look_moment(s->last_death, moment), look_death(l, death));
+    if (l->block && d->message.kind == RECORDED_MESSAGE) {
+        event_text(&d->message, look_is_pci(l), event);
+        LINE(out, "");
+        fprintf(out, "while it served %s\n", event + 2);
+    }
+    if (s->last_core) {
+        LINE(out, "");
+        fprintf(out, "%s\n", look_core(death));
+    }
     LINE(out, "pause");
-    fprintf(out, "%.1f ms, until another worker went on\n", (double)s->pause / 1e6);
-    if (!l->block || d->message.kind != RECORDED_MESSAGE)
+    fprintf(out, "%s, until another worker went on\n", look_time(s->pause, moment));
+}
+
+static void print_upgrades(FILE *out, const struct keeper_status *s)
+{
+    char pause[LOOK_TEXT];
+
+    if (!s->upgrades && !s->upgrades_undone)
         return;
-    event_text(&d->message, look_is_pci(l), event);
-    LINE(out, "");
-    fprintf(out, "while it served %s\n", event + 2);
+    LINE(out, "upgrades");
+    fprintf(out, "%u, and %u that were undone", s->upgrades, s->upgrades_undone);
+    if (s->upgrades)
+        fprintf(out, "; the last one took %s", look_time(s->upgrade_pause, pause));
+    fprintf(out, "\n");
 }
 
 static void print_sandbox(FILE *out, const struct look *l)
@@ -120,6 +137,7 @@ void status_detail(FILE *out, const struct look *l)
         print_requests(out, l);
     }
     print_deaths(out, l);
+    print_upgrades(out, &l->status);
     if (l->block)
         print_sandbox(out, l);
 }

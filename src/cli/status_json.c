@@ -70,8 +70,19 @@ static json *deaths(struct builder *b, const struct keeper_status *s)
         put_number(b, o, "last_ns", s->last_death);
         put_signed(b, o, "last_signal", s->last_signal);
         put_signed(b, o, "last_status", s->last_status);
+        put_bool(b, o, "last_core", s->last_core != 0);
         put_number(b, o, "last_pause_ns", s->pause);
     }
+    return o;
+}
+
+static json *upgrades(struct builder *b, const struct keeper_status *s)
+{
+    json *o = json_object_new_object();
+
+    put_number(b, o, "done", s->upgrades);
+    put_number(b, o, "undone", s->upgrades_undone);
+    put_number(b, o, "last_pause_ns", s->upgrade_pause);
     return o;
 }
 
@@ -157,6 +168,7 @@ static json *device(struct builder *b, const struct look *l)
         put(b, o, "keeper", keeper(b, &l->status));
         put(b, o, "worker", worker(b, &l->status));
         put(b, o, "deaths", deaths(b, &l->status));
+        put(b, o, "upgrades", upgrades(b, &l->status));
     }
     if (l->block)
         put_block(b, o, l);

@@ -173,6 +173,7 @@ static void tell_death(struct keeper *k, const siginfo_t *info)
     s->crashed += !ended && info->si_status != SIGKILL;
     s->last_signal = ended ? 0 : info->si_status;
     s->last_status = ended ? info->si_status : 0;
+    s->last_core = info->si_code == CLD_DUMPED;
     s->last_death = keeper_date();
     k->alone = k->alone ? k->alone : keeper_now();
     if (ended)

@@ -39,8 +39,10 @@ struct keeper_status {
     uint32_t refused; /* messages that killed too many */
     int32_t last_signal; /* of the last of these deaths; 0: it ended... */
     int32_t last_status; /* ...with this */
+    uint32_t last_core;  /* and the kernel wrote a core, or gave it to somebody */
     uint32_t upgrades;
     uint32_t upgrades_undone; /* or never begun */
+    uint32_t reserved;
     int32_t client;      /* PID of the session's client as it connected; 0: none, or not known */
     uint64_t pause;          /* ns from the last death to the next worker that was ready */
     uint64_t upgrade_pause;  /* ns that the last one took from one worker to the other */

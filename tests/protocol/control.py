@@ -10,12 +10,13 @@ import raw
 STATUS, UPGRADE = 1, 2
 
 REQUEST = struct.Struct("=II")
-STATUS_LAYOUT = struct.Struct("=ii9Iii3I5Q64s")
+STATUS_LAYOUT = struct.Struct("=ii9Iii4Ii5Q64s")
 ANSWER = struct.Struct(f"=iI{STATUS_LAYOUT.size}s256s")
 
 Status = collections.namedtuple(
     "Status", "keeper worker number role ready seats held killed crashed ended refused "
-              "last_signal last_status upgrades undone client pause upgrade_pause last_death keeper_started worker_started name")
+              "last_signal last_status last_core upgrades undone reserved client pause upgrade_pause "
+              "last_death keeper_started worker_started name")
 Answer = collections.namedtuple("Answer", "result status why fds")
 
 
