@@ -1,11 +1,12 @@
 /*
  * torture.c - a disk whose worker is killed over and over, under a driver that believes nothing.
  *
- *     torture [-k KILLS] [-s SEED] [-f FOLDER] [-u N] [-- WORDS for "outboard serve nvme"]
+ *     torture [-k KILLS] [-s SEED] [-f FOLDER] [-u N [-b PROGRAM]] [-- WORDS for "outboard serve nvme"]
  *
  * The driver keeps 32 commands of all kinds in flight, of 4 KiB to 256 KiB, over ranges that do not
  * overlap, and knows what each block of the disk has to hold. A worker is killed at a random moment, many
- * of them while they take over. With -u, one in N kills comes with an upgrade to the same program. An error, a
+ * of them while they take over. With -u, one in N kills comes with an upgrade to the same program, or
+ * to that of -b; then they are slower, so that more of those come to something before they are undone. An error, a
  * wrong byte, a completion that nobody waits for or one that does not come ends the program with a line that
  * names the seed. In the end the whole disk is compared, and nobody may hold more descriptors or memory than after
  * a tenth of the kills. The result is a line of JSON.
@@ -49,6 +50,7 @@ static unsigned kills, answered, completed;
 static char control_path[128];
 static unsigned upgrade_each, upgrades, upgraded; /* begun; and those that came to be */
 static pid_t upgrader;
+static const char *upgrade_to; /* NULL: the same */
 
 static uint64_t now(void)
 {
@@ -297,7 +299,10 @@ static void upgrade(void)
     if (upgrader == 0) {
         const char *program = getenv("OUTBOARD");
         dup2(STDERR_FILENO, STDOUT_FILENO);
-        execl(program ? program : "build/outboard", "outboard", "upgrade", control_path, NULL);
+        char binary[512];
+        snprintf(binary, sizeof binary, "--binary=%s", upgrade_to);
+        execl(program ? program : "build/outboard", "outboard", "upgrade", control_path, upgrade_to ? binary : NULL,
+              NULL);
         _exit(127);
     }
 }
@@ -325,9 +330,12 @@ static void kill_worker(void)
     }
 }
 
-/* Some die soon after they came, some in the middle of their work. */
+/* Some die soon after they came, some in the middle of their work. Among upgrades to another build: all over those,
+ * and now and then one is left alone. */
 static uint64_t next_kill(void)
 {
+    if (upgrade_to)
+        return now() + (chance(20) ? chance(120000000) : 1500000000u);
     return now() + (chance(3) ? chance(20000000) : chance(3000000));
 }
 
@@ -420,11 +428,12 @@ int main(int argc, char **argv)
     unsigned wanted = 300;
     int o;
 
-    while ((o = getopt(argc, argv, "k:s:f:u:")) != -1) {
+    while ((o = getopt(argc, argv, "b:k:s:f:u:")) != -1) {
         switch (o) {
         case 'k': wanted = (unsigned)atoi(optarg); break;
         case 's': seed = strtoull(optarg, NULL, 0); break;
         case 'f': folder = optarg; break;
+        case 'b': upgrade_to = optarg; break;
         case 'u': upgrade_each = (unsigned)atoi(optarg); break;
         default: return 2;
         }
