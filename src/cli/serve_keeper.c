@@ -51,7 +51,7 @@ static void find_self(char *path, size_t space)
 }
 
 /* Beside this program, or where it was installed to. */
-static void find_keeper(const char *self, char *path, size_t space)
+void serve_keeper_path(const char *self, char *path, size_t space)
 {
     const char *slash = strrchr(self, '/');
     int folder = slash ? (int)(slash - self) : 0;
@@ -100,7 +100,7 @@ int serve_keeper(const struct worker_settings *s, const char *device,
     struct words w = { 0 };
 
     find_self(self, sizeof self);
-    find_keeper(self, path, sizeof path);
+    serve_keeper_path(self, path, sizeof path);
     add(&w, "%s", path);
     add(&w, "--name=%s", s->plugin->name);
     add_fd(&w, "door", s->door);

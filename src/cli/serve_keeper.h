@@ -6,6 +6,9 @@
 
 #include "worker/worker.h"
 
+/* The keeper that belongs to this program. */
+void serve_keeper_path(const char *self, char *path, size_t space);
+
 struct keeper_sockets {
     const char *socket_path;  /* of the door, NULL: it was given to us */
     const char *control_path; /* of: */

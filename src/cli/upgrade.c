@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/control.h"
 #include "cli/options.h"
+#include "cli/serve_keeper.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,16 +26,17 @@
 #define PATIENCE 30u /* s, for the answer: the keeper has its own */
 #define PROBE_PATIENCE 10u /* s, for a program to say what it can do */
 
-enum { BINARY = 1 };
+enum { BINARY = 1, KEEPER };
 
 static const struct cli_option options[] = {
     { "binary", "FILE", "the program that shall run the device; this one, if\nnot given", BINARY },
+    { "keeper", NULL, "replace the keeper instead of what it keeps: by the\noutboard-keeper beside FILE", KEEPER },
     { NULL, NULL, NULL, 0 },
 };
 
 static const struct cli_command command = {
     .name = "upgrade",
-    .usage = "VM/DEVICE|CONTROL [--binary=FILE]",
+    .usage = "VM/DEVICE|CONTROL [--binary=FILE] [--keeper]",
     .summary = "Replace the program that runs a device, while its guest goes on",
     .options = options,
     .more = "CONTROL is the path of a control socket: outboard serve --control-path.\n"
@@ -165,13 +167,13 @@ static int connect_to(const struct control_target *target, int *sock, struct kee
     return CLI_OK;
 }
 
-static int ask(const struct control_target *target, int sock, const char *path, int program,
-               const struct keeper_status *before)
+static int ask(const struct control_target *target, int sock, enum control_what what, const char *path,
+               int program, struct keeper_status *after)
 {
     struct {
         struct control_request head;
         char path[PATH_MAX];
-    } request = { .head = { CONTROL_UPGRADE, 0 } };
+    } request = { .head.what = what };
     struct control_answer answer;
     size_t n = strlen(path) + 1;
 
@@ -183,30 +185,62 @@ static int ask(const struct control_target *target, int sock, const char *path, 
                          answer.why[0] ? answer.why : control_error(answer.result));
     if (ret < 0)
         return cli_error("upgrade", "%s: %s", target->label, control_error(ret));
-    printf("%s: upgraded, pause %.1f ms, worker %d -> %d\n", target->label,
-           (double)answer.status.upgrade_pause / 1e6, before->worker, answer.status.worker);
+    *after = answer.status;
     return CLI_OK;
 }
 
-static int upgrade(const struct control_target *target, const char *binary)
+static int upgrade_worker(const struct control_target *target, const char *path, int program)
 {
-    char path[PATH_MAX], device[PATH_MAX];
-    struct keeper_status status;
-    int sock = -1, program = -1;
+    char device[PATH_MAX];
+    struct keeper_status before, after;
+    int sock = -1;
 
-    int ret = open_program(binary, path, &program);
-    if (ret == CLI_OK)
-        ret = connect_to(target, &sock, &status);
+    int ret = connect_to(target, &sock, &before);
     if (ret == CLI_OK) {
-        bool known = worker_word(status.keeper, 2, device, sizeof device);
-        ret = probe(path, known ? device : status.name, &status);
+        bool known = worker_word(before.keeper, 2, device, sizeof device);
+        ret = probe(path, known ? device : before.name, &before);
     }
     if (ret == CLI_OK)
-        ret = ask(target, sock, path, program, &status);
-    if (program >= 0)
-        close(program);
+        ret = ask(target, sock, CONTROL_UPGRADE, path, program, &after);
+    if (ret == CLI_OK)
+        printf("%s: upgraded, pause %.1f ms, worker %d -> %d\n", target->label,
+               (double)after.upgrade_pause / 1e6, before.worker, after.worker);
     if (sock >= 0)
         close(sock);
+    return ret;
+}
+
+static int upgrade_keeper(const struct control_target *target, const char *path, int program)
+{
+    struct keeper_status before, after;
+    int sock = -1;
+
+    int ret = connect_to(target, &sock, &before);
+    if (ret == CLI_OK)
+        ret = ask(target, sock, CONTROL_REEXEC, path, program, &after);
+    if (ret == CLI_OK)
+        printf("%s: keeper %d is %s now\n", target->label, after.keeper, path);
+    if (sock >= 0)
+        close(sock);
+    return ret;
+}
+
+static int upgrade(const struct control_target *target, const char *binary, bool keeper)
+{
+    char path[PATH_MAX], keeper_path[PATH_MAX];
+    int program = -1;
+
+    int ret = open_program(binary, path, &program);
+    if (ret == CLI_OK && keeper) {
+        close(program);
+        program = -1;
+        serve_keeper_path(path, keeper_path, sizeof keeper_path);
+        ret = open_program(keeper_path, path, &program);
+    }
+    if (ret == CLI_OK)
+        ret = keeper ? upgrade_keeper(target, path, program) : upgrade_worker(target, path, program);
+    if (program >= 0)
+        close(program);
     return ret;
 }
 
@@ -214,6 +248,7 @@ int cli_upgrade(int argc, char **argv)
 {
     struct control_targets found;
     const char *device = NULL, *binary = NULL;
+    bool keeper = false;
     struct cli_args args;
     int word;
 
@@ -226,6 +261,7 @@ int cli_upgrade(int argc, char **argv)
             device = args.value;
             break;
         case BINARY: binary = args.value; break;
+        case KEEPER: keeper = true; break;
         }
     if (word != CLI_END)
         return cli_exit(word);
@@ -235,7 +271,7 @@ int cli_upgrade(int argc, char **argv)
     if (ret != CLI_OK)
         return ret;
     if (found.count == 1)
-        ret = upgrade(&found.target[0], binary);
+        ret = upgrade(&found.target[0], binary, keeper);
     else
         ret = cli_usage("upgrade", "%s: has %u devices, %s is the first: name one", device, found.count,
                         found.target[0].label);

@@ -130,6 +130,14 @@ static void begin_upgrade(struct keeper *k, struct control *c, const char *path,
         answer(k, c, result, why, -1);
 }
 
+static void replace_keeper(struct keeper *k, struct control *c, const char *path, struct descriptors *d)
+{
+    const char *why = NULL;
+    int result = d->count == 1 ? reexec(k, c, d->fd[0], path, &why) : -EINVAL;
+
+    answer(k, c, result, why, -1);
+}
+
 static void serve(struct keeper *k, struct control *c, const struct control_request *r, size_t n,
                   struct descriptors *d)
 {
@@ -141,6 +149,8 @@ static void serve(struct keeper *k, struct control *c, const struct control_requ
         tell_status(k, c);
     else if (r->what == CONTROL_UPGRADE && path > 1 && memchr(r->path, '\0', path) == r->path + path - 1)
         begin_upgrade(k, c, r->path, d);
+    else if (r->what == CONTROL_REEXEC && path > 1 && memchr(r->path, '\0', path) == r->path + path - 1)
+        replace_keeper(k, c, r->path, d);
     else
         answer(k, c, -EINVAL, NULL, -1);
 }

@@ -13,12 +13,13 @@ enum control_what {
     CONTROL_STATUS = 1, /* beside the answer: the block, opened anew for reading alone, if there is one */
     CONTROL_UPGRADE,    /* beside the request: a program, which shall run the device from now on. The answer
                          * comes when it has done so for a second, or the one before it goes on. */
+    CONTROL_REEXEC,     /* the same for a program that shall be the keeper from now on, and answers */
 };
 
 #define CONTROL_PATH 4096u
 struct control_request {
     uint32_t what;
-    uint32_t size; /* of the packet: this, and of an UPGRADE the path of the program, with its NUL */
+    uint32_t size; /* of the packet: this, and of the last two the path of the program, with its NUL */
     char path[];
 };
 

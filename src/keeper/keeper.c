@@ -21,7 +21,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,7 +69,7 @@ static int add_file(struct keeper *k, const char *path)
 {
     if (k->files == MAX_FILES)
         return -E2BIG;
-    int fd = open(path, O_PATH | O_CLOEXEC);
+    int fd = k->resume < 0 ? open(path, O_PATH | O_CLOEXEC) : -1;
     k->file[k->files++] = (struct backend){ path, fd, fd < 0 ? -errno : 0 };
     return 0;
 }
@@ -89,11 +88,20 @@ static int take_fd(const char *value)
     return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : fd;
 }
 
+/* What the build before this one was told, and has had. */
+static bool is_old(const struct keeper *k, const char *word)
+{
+    return k->resume >= 0 && (value_of(word, "--door") || value_of(word, "--control") || value_of(word, "--ready-fd") ||
+                              value_of(word, "--notify-fd") || value_of(word, "--client"));
+}
+
 /* -1: a word that is not known, or wrong. */
 static int take_option(struct keeper *k, const char *word)
 {
     const char *value;
 
+    if (is_old(k, word))
+        return 0;
     if ((value = value_of(word, "--name")))
         k->name = value;
     else if ((value = value_of(word, "--socket-path")))
@@ -102,7 +110,12 @@ static int take_option(struct keeper *k, const char *word)
         k->control_path = value;
     else if ((value = value_of(word, "--file")))
         return add_file(k, value);
-    else if ((value = value_of(word, "--door")))
+    else if ((value = value_of(word, "--resume")) || (value = value_of(word, "--try"))) {
+        k->try = word[2] == 't';
+        k->word_list++; /* it is the first word, and not for the build after this one */
+        k->words--;
+        return (k->resume = take_fd(value)) < 0 ? -1 : 0;
+    } else if ((value = value_of(word, "--door")))
         return (k->door = take_fd(value)) < 0 ? -1 : 0;
     else if ((value = value_of(word, "--control")))
         return (k->control_door = take_fd(value)) < 0 ? -1 : 0;
@@ -123,6 +136,9 @@ static int parse(struct keeper *k, int argc, char **argv)
 {
     int i = 1;
 
+    k->word_list = argv;
+    k->words = argc;
+
     for (; i < argc && strcmp(argv[i], "--") != 0; i++)
         if (take_option(k, argv[i]) < 0)
             return fprintf(stderr, "outboard-keeper: %s: cannot use this\n", argv[i]), -1;
@@ -135,8 +151,8 @@ static int parse(struct keeper *k, int argc, char **argv)
     memcpy(k->command, argv + i, (size_t)(argc - i) * sizeof *argv);
     if (!(k->command[0] = strdup(argv[i]))) /* an upgrade replaces it */
         return -1;
-    k->program = open(k->command[0], O_PATH | O_CLOEXEC);
-    if (k->program < 0)
+    k->program = k->resume < 0 ? open(k->command[0], O_PATH | O_CLOEXEC) : -1;
+    if (k->program < 0 && k->resume < 0)
         return fprintf(stderr, "outboard-keeper: %s: %s\n", k->command[0], strerror(errno)), -1;
     return 0;
 }
@@ -258,7 +274,6 @@ static void run(struct keeper *k)
 {
     uint64_t kill_at = 0;
 
-    k->start_at = keeper_now();
     while (!k->ending || k->child) {
         turn(k, kill_at);
         if (k->ending && !kill_at) {
@@ -272,33 +287,46 @@ static void run(struct keeper *k)
 }
 
 /* A device that uses the terminal may die without having put it back. Only who has it in the foreground may. */
-static void put_terminal_back(const struct termios *as_it_was)
+static void put_terminal_back(const struct keeper *k)
 {
-    if (tcgetpgrp(STDIN_FILENO) == getpgrp() && (as_it_was->c_lflag & ICANON))
-        tcsetattr(STDIN_FILENO, TCSANOW, as_it_was);
+    if (k->has_terminal && tcgetpgrp(STDIN_FILENO) == getpgrp() && (k->terminal.c_lflag & ICANON))
+        tcsetattr(STDIN_FILENO, TCSANOW, &k->terminal);
+}
+
+/* From the command line, or from what the build before this one left. */
+static int begin(struct keeper *k)
+{
+    int ret = k->try ? 0 : watch_signals(k);
+
+    if (ret < 0)
+        return ret;
+    if (k->resume >= 0)
+        return reexec_resume(k, k->resume, k->try);
+    k->status_so_far.keeper_started = keeper_date();
+    k->has_terminal = tcgetattr(STDIN_FILENO, &k->terminal) == 0;
+    k->start_at = keeper_now();
+    return door_bell(k);
 }
 
 int main(int argc, char **argv)
 {
-    struct termios terminal;
-    bool has_terminal = tcgetattr(STDIN_FILENO, &terminal) == 0;
-    struct keeper k = { .name = "device", .door = -1, .control_door = -1, .ready_fd = -1, .notify_fd = -1, .signals = -1,
-                        .socket = -1, .counts = -1 };
+    struct keeper k = { .name = "device", .door = -1, .control_door = -1, .ready_fd = -1, .notify_fd = -1,
+                        .signals = -1, .socket = -1, .counts = -1, .resume = -1 };
     int ret;
 
     for (unsigned i = 0; i < CONTROL_MOST; i++)
         k.control[i].fd = -1;
-    k.status_so_far.keeper_started = keeper_date();
     raise_descriptor_limit();
     if (parse(&k, argc, argv) < 0)
         return 2;
-    if ((ret = watch_signals(&k)) < 0 || (ret = door_bell(&k)) < 0) {
+    if ((ret = begin(&k)) < 0) {
         keeper_log(&k, "cannot start: %s", strerror(-ret));
         return 1;
     }
+    if (k.try)
+        return 0;
     run(&k);
-    if (has_terminal)
-        put_terminal_back(&terminal);
+    put_terminal_back(&k);
     if (k.socket_path)
         unlink(k.socket_path);
     if (k.control_path)

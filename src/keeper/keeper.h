@@ -11,6 +11,7 @@
  *   requests.c what a worker asks for
  *   child.c    starting a worker; what it leaves behind; when the next one starts
  *   upgrade.c  from one program for workers to another, and back
+ *   reexec.c   the keeper itself becomes another build
  *   control.c  what the command line asks for
  *   held.c     descriptors under names
  *   packet.c   packets with descriptors, from whom nobody trusts
@@ -26,6 +27,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <termios.h>
 
 /* How a worker is to begin. */
 enum child_role {
@@ -70,6 +72,10 @@ struct upgrade {
 };
 
 struct keeper {
+    char **word_list; /* our own command line, but for --resume; it ends with a NULL */
+    int words;
+    int resume;              /* what it was before this build: see reexec.c; -1: nothing */
+    bool try;                /* only to see whether that can be read */
     const char *name;        /* of the device, for lines of log */
     char **command;          /* a worker's */
     int program;             /* the first word of it, whatever stands at its path later */
@@ -88,6 +94,8 @@ struct keeper {
     uint64_t sent_which; /* the last SEND, and its answer */
     int sent_answer;
 
+    bool has_terminal;       /* on standard input, which... */
+    struct termios terminal; /* ...was like this */
     int signals;  /* signalfd */
     bool ending;  /* asked to */
     int status;   /* exit status */
@@ -142,6 +150,10 @@ void upgrade_rests(struct keeper *k);
 void upgrade_ready(struct keeper *k);
 bool upgrade_ended(struct keeper *k, const siginfo_t *info); /* a worker: true, if that is all right */
 void upgrade_tick(struct keeper *k);
+
+/* reexec.c: returns only if it does not come to that; the other, what has become of it */
+int reexec(struct keeper *k, const struct control *asker, int program, const char *path, const char **why);
+int reexec_resume(struct keeper *k, int fd, bool try);
 
 /* control.c */
 void control_answer(struct keeper *k, struct control *c, int result, const char *why);

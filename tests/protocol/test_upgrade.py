@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import threading
@@ -504,3 +505,94 @@ def test_usage(edu, control):
     for words in [[], [control, "more"], ["--binary=x"]]:
         done = subprocess.run([OUTBOARD, "upgrade", *map(str, words)], capture_output=True, text=True)
         assert done.returncode == 2
+
+
+# ---- The keeper itself ---------------------------------------------------------------------------------------
+
+
+def replace_keeper(where, binary=None):
+    argv = [OUTBOARD, "upgrade", str(where), "--keeper"] + ([f"--binary={binary}"] if binary else [])
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+
+def test_keeper_is_replaced(edu, connect, control, tmp_path):
+    """By a build from elsewhere. It stays the same process; the worker and its client do not notice."""
+    shutil.copy(OUTBOARD, tmp_path / "outboard")
+    shutil.copy(BUILD / "outboard-keeper", tmp_path / "outboard-keeper")
+    c = connect(edu)
+    event = raw.Event()
+    c.set_irqs(0, raw.DATA_EVENTFD | raw.TRIGGER, fds=[event.fileno()])
+    kill(edu)
+    waiting = connect(edu, version=None)
+    worker, held = edu.pid, len(links(edu.keeper))
+    with Control(control) as k:
+        before = k.status()
+        for n in range(3):
+            done = replace_keeper(control, tmp_path / "outboard")
+            assert done.returncode == 0 and not done.stderr, done.stderr
+            assert os.readlink(f"/proc/{edu.keeper}/exe") == str(tmp_path / "outboard-keeper")
+            assert edu.pid == worker and is_alive(c)
+        assert k.status() == before  # this connection stays too
+    wait_for(lambda: len(links(edu.keeper)) <= held)
+    for _ in range(3):
+        kill(edu)
+        assert is_alive(c)
+    c.set32(BAR0, Edu.RAISE, 1)
+    assert event.count() == 1
+    upgrade(control, NEXT)
+    assert replace_keeper(control).returncode == 0
+    kill(edu)
+    assert runs(edu, NEXT) and is_alive(c)
+    waiting.close()
+    assert edu.log.read_text().count("killed by signal 9") == 5
+
+
+def test_keeper_is_replaced_with_one_connection(connect, control):
+    """Whose end is the end of all."""
+    ours, theirs = socket.socketpair()
+    process = subprocess.Popen([OUTBOARD, "serve", "edu", f"--fd={theirs.fileno()}", f"--control-path={control}"],
+                               pass_fds=[theirs.fileno()])
+    theirs.close()
+    c = connect(ours)
+    assert is_alive(c)
+    assert replace_keeper(control).returncode == 0
+    assert is_alive(c)
+    c.close()
+    assert process.wait(timeout=20) == 0
+    assert not control.exists()
+
+
+@pytest.mark.parametrize("what", ["missing", "text", "true", "false", "waits"])
+def test_a_keeper_that_cannot_take_over(edu, connect, control, tmp_path, what):
+    shutil.copy(OUTBOARD, tmp_path / "outboard")
+    path = tmp_path / "outboard-keeper"
+    if what == "text":
+        path.write_text("no program")
+        path.chmod(0o755)
+    elif what in ("true", "false"):
+        shutil.copy(f"/bin/{what}", path)
+    elif what == "waits":
+        shutil.copy(BUILD / "tests/upgrade/waits", path)
+    c = connect(edu)
+    keeper_exe, held = os.readlink(f"/proc/{edu.keeper}/exe"), len(links(edu.keeper))
+    done = replace_keeper(control, tmp_path / "outboard")
+    if what == "missing":  # then the installed one counts, which is not there either
+        assert done.returncode == 1
+    else:
+        assert done.returncode == 1 and "does not take over" in done.stderr
+    assert os.readlink(f"/proc/{edu.keeper}/exe") == keeper_exe and is_alive(c)
+    kill(edu)
+    assert is_alive(c)
+    wait_for(lambda: len(links(edu.keeper)) <= held)
+
+
+def test_keeper_during_an_upgrade(edu, connect, control):
+    c = connect(edu)
+    command = subprocess.Popen([OUTBOARD, "upgrade", control], stdout=subprocess.PIPE)
+    with Control(control) as k:
+        wait_for(lambda: k.status().number == 2)
+    done = replace_keeper(control)
+    assert done.returncode == 1 and "under way" in done.stderr
+    assert command.wait(20) == 0
+    command.stdout.close()
+    assert is_alive(c)
