@@ -523,6 +523,7 @@ def test_keeper_is_replaced(edu, connect, control, tmp_path):
     event = raw.Event()
     c.set_irqs(0, raw.DATA_EVENTFD | raw.TRIGGER, fds=[event.fileno()])
     kill(edu)
+    assert is_alive(c)
     waiting = connect(edu, version=None)
     worker, held = edu.pid, len(links(edu.keeper))
     with Control(control) as k:
