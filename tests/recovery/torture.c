@@ -284,16 +284,22 @@ static void compare_usage(const struct usage *before, const struct usage *after)
         fail("the block grows: KiB", NULL, after->block);
 }
 
-/* In the background; what it comes to depends on who is killed meanwhile. */
-static void upgrade(void)
+static bool is_upgrading(void)
 {
     int status;
 
-    if (upgrader) {
-        if (waitpid(upgrader, &status, WNOHANG) != upgrader)
-            return;
+    if (upgrader && waitpid(upgrader, &status, WNOHANG) == upgrader) {
         upgraded += status == 0;
+        upgrader = 0;
     }
+    return upgrader != 0;
+}
+
+/* In the background. If its worker dies in its first second, the old program takes over. */
+static void upgrade(void)
+{
+    if (is_upgrading())
+        return;
     upgrades++;
     upgrader = fork();
     if (upgrader == 0) {
@@ -388,8 +394,8 @@ static void run_until(unsigned wanted)
         }
         if (kills < wanted && now() >= kill_at) {
             if (upgrade_each && kills / upgrade_each >= upgrades)
-                upgrade(); /* the next kill comes at some moment of it */
-            else
+                upgrade();
+            else if (upgrades % 4 != 1 || !is_upgrading()) /* one in four is left in peace */
                 kill_worker();
             kill_at = next_kill();
         }
