@@ -26,7 +26,6 @@
 
 #define BARRIER ((off_t)1 << 62)
 #define NUMBER_MASK (((uint64_t)1 << 56) - 1)
-#define KEEP_NUMBER NAMESPACES /* under which the keeper has what gives the device its number */
 #define SOON_NS 250000u
 #define LATE_NS 10000000u
 #define TELL_NS 1000000000u
@@ -64,11 +63,11 @@ int lock_open(struct ob_device *dev, uint32_t i)
     int ret = p->number ? 0 : number_of(dev, &p->number);
     if (ret < 0)
         return ret;
-    ns->owner = ob_kept(dev, i);
+    ns->owner = ob_kept(dev, KEEP_OWNER + i);
     if (ns->owner != -ENOENT)
         return ns->owner < 0 ? ns->owner : 0;
     ns->owner = ob_open(dev, "file", i, (p->readonly ? O_RDONLY : O_RDWR) | O_NONBLOCK);
-    return ns->owner < 0 ? ns->owner : ob_keep(dev, i, ns->owner);
+    return ns->owner < 0 ? ns->owner : ob_keep(dev, KEEP_OWNER + i, ns->owner);
 }
 
 void lock_close(struct ob_device *dev, uint32_t i)

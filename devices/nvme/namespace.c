@@ -272,6 +272,19 @@ void namespaces_reset(struct ob_device *dev)
     ob_timer_set(dev, TIMER_SIZES, ob_now(dev) + LOOK_NS);
 }
 
+/* The keeper has it too: the kernel takes some 15 ms to end one, and a process does not die before. */
+static void open_inotify(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    p->inotify = ob_kept(dev, KEEP_INOTIFY);
+    if (p->inotify >= 0)
+        return;
+    p->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (p->inotify >= 0)
+        ob_keep(dev, KEEP_INOTIFY, p->inotify);
+}
+
 int namespaces_start(struct ob_device *dev)
 {
     struct nvme *s = ob_state(dev);
@@ -283,7 +296,7 @@ int namespaces_start(struct ob_device *dev)
         p->ns[i].blocks = s->blocks[i]; /* a successor goes on with what the guest was told */
     }
     if (p->inotify < 0)
-        p->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+        open_inotify(dev);
     if (p->inotify < 0)
         return 0; /* none to be had: admin commands look */
     watch(dev);

@@ -347,6 +347,9 @@ struct private {
     bool written; /* since the sizes were last looked at */
 };
 
+/* What the keeper has, see ob_keep(). */
+enum { KEEP_OWNER, KEEP_NUMBER = KEEP_OWNER + NAMESPACES, KEEP_INOTIFY };
+
 enum { TIMER_POLL, TIMER_COALESCE, TIMER_HELD, TIMER_SIZES, TIMER_BARRIER, TIMERS };
 
 /* Touch and store. */
