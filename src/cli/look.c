@@ -149,7 +149,7 @@ unsigned look_restarts(const struct look *l)
 
 const char *look_state(const struct look *l)
 {
-    if (l->status.role == 2)
+    if (l->status.role == 2 || l->status.role == 4)
         return "failed";
     if (l->status.role == 1)
         return "refusing";

@@ -19,7 +19,9 @@
 #include <unistd.h>
 
 #define DROP_AFTER 3u   /* deaths of one message, until it is refused */
-#define FAILED_AFTER 6u /* deaths by their own fault otherwise, until the device has failed */
+#define FAILED_AFTER 6u /* deaths by their own fault otherwise, until the device has failed... */
+#define LOST_AFTER 9u   /* ...until nothing of what it was is left... */
+#define END_AFTER 12u   /* ...and until all ends */
 #define MS UINT64_C(1000000)
 #define LONG_LIFE (10000 * MS)
 #define PATIENCE (2500 * MS) /* with a message that only SIGKILLs kept from being run: clients wait for 5 s */
@@ -143,14 +145,15 @@ static void look_back(struct keeper *k, struct block_header *h)
  * What the block says of a death. A SIGKILL comes from outside and is nobody's fault, unless workers
  * that run one message are killed again and again (for want of memory, say). Who died of anything else in
  * a message may have died of that; when others do too, it is refused. Such deaths otherwise, in a timer
- * say, count against the device, until a worker has lived for a while.
+ * say, count against the device, until a worker has lived for a while; so do all of workers that run no
+ * device code.
  */
 static void count_death(struct keeper *k, const struct block_header *h, const siginfo_t *info)
 {
-    bool in_message = k->in_step && h->step_kind == STEP_MESSAGE;
+    bool in_message = k->in_step && h->step_kind == STEP_MESSAGE && k->role == CHILD_SERVE;
     bool killed = info->si_code != CLD_EXITED && info->si_status == SIGKILL;
     uint64_t now = keeper_now();
-    if (h->messages != k->messages || !in_message) {
+    if (h->messages != k->messages || (k->role == CHILD_SERVE && !in_message)) {
         k->message_deaths = 0;
         k->message_since = now;
     }
@@ -196,16 +199,33 @@ static void plan(struct keeper *k)
 {
     enum child_role before = k->role;
 
-    if (before == CHILD_FAILED || k->faults >= FAILED_AFTER)
+    if (k->faults >= END_AFTER) {
+        keeper_log(k, "no worker can even serve a failed device: this is the end");
+        k->ending = true;
+        k->status = 1;
+        return;
+    }
+    if (before == CHILD_LOST || k->faults >= LOST_AFTER)
+        k->role = CHILD_LOST;
+    else if (before == CHILD_FAILED || k->faults >= FAILED_AFTER)
         k->role = CHILD_FAILED;
     else
         k->role = k->message_deaths >= DROP_AFTER ? CHILD_DROP : CHILD_SERVE;
     k->status_so_far.refused += k->role == CHILD_DROP && before != CHILD_DROP;
     if (k->role == CHILD_DROP && before != CHILD_DROP)
         keeper_log(k, "%u workers died of one message: it is refused", k->message_deaths);
+    if (k->role == CHILD_LOST && before != CHILD_LOST)
+        keeper_log(k, "what earlier workers left cannot be used: the client is sent away");
     if (k->role == CHILD_FAILED && before != CHILD_FAILED)
         keeper_log(k, "no worker gets on: the device has failed");
     k->start_at = keeper_now() + pause_before(k);
+}
+
+/* What a worker has made anew is for its successors. */
+void child_found_itself(struct keeper *k)
+{
+    k->role = CHILD_FAILED;
+    k->faults = FAILED_AFTER;
 }
 
 /* One that ended by itself. True: there is nothing more to be planned. */

@@ -35,6 +35,7 @@ enum child_role {
     CHILD_DROP,   /* refuse the message that killed three, and end; runs no device code */
     CHILD_FAILED, /* serve a device that has failed, for good; runs no device code */
     CHILD_UPGRADE, /* take over from a worker of another program, which is at rest */
+    CHILD_LOST,   /* as CHILD_FAILED, but without what earlier workers left, which ends whoever takes it over */
 };
 
 #define MAX_FILES 64u
@@ -131,6 +132,7 @@ uint64_t keeper_date(void); /* CLOCK_REALTIME ns */
 /* child.c */
 int child_start(struct keeper *k);   /* 0 or -errno */
 void child_ended(struct keeper *k);  /* after SIGCHLD: buries it, and plans its successor */
+void child_found_itself(struct keeper *k); /* CHILD_LOST is ready */
 void child_signal(const struct keeper *k, int signal);
 pid_t child_leave(struct keeper *k); /* it is of no concern any more, apart from being buried */
 

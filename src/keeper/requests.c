@@ -98,6 +98,8 @@ static void tell_ready(struct keeper *k)
     if (k->ready && k->alone)
         tell_pause(k);
     k->ready = k->child_ready = true;
+    if (k->role == CHILD_LOST)
+        child_found_itself(k);
     upgrade_ready(k);
     if (k->ready_fd < 0)
         return;

@@ -233,7 +233,8 @@ int handover_take(struct ob_device *dev, int fd, bool upgrade)
 
     int ret = foreign_open(&f, fd);
     if (ret < 0) {
-        server_log(dev, "cannot take over from another build: its block: %s", strerror(-ret));
+        server_log(dev, "cannot take over from another build: its block %s",
+                   ret == -EBADMSG ? "is damaged" : strerror(-ret));
         return ret;
     }
     ret = take_all(dev, &f, upgrade, why);

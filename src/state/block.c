@@ -2,6 +2,7 @@
  * block.c - making and mapping a block.
  */
 #include "state/block.h"
+#include "state/step.h"
 
 #include <errno.h>
 #include <string.h>
@@ -88,6 +89,8 @@ int block_open(struct block *b, int fd, const struct block_part *parts, unsigned
         return ret;
     if (memcmp(b->h, &h, offsetof(struct block_header, word)) != 0)
         ret = -EPROTO;
+    else if (!step_undo_makes_sense(b))
+        ret = -EBADMSG;
     if (ret < 0) {
         munmap(b->h, h.size);
         b->h = NULL;

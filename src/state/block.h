@@ -72,7 +72,7 @@ struct block {
 int block_create(struct block *b, const struct block_part *parts, unsigned n);
 
 /* Maps a block that another process left. Takes fd over if it succeeds; else b->h is NULL. -EPROTO: not a block of this
- * layout with these parts. */
+ * layout with these parts; -EBADMSG: one with a step that cannot be undone. */
 int block_open(struct block *b, int fd, const struct block_part *parts, unsigned n);
 
 /* Unmaps and closes. The block lives on if somebody else holds its descriptor. */

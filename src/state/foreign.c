@@ -40,7 +40,7 @@ int foreign_open(struct foreign *f, int fd)
     if (fstat(fd, &st) < 0)
         return -errno;
     if (st.st_size < (off_t)sizeof *f->h)
-        return -EINVAL;
+        return -EBADMSG;
     *f = (struct foreign){ .size = (uint64_t)st.st_size, .fd = fd };
     void *p = mmap(NULL, f->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
     if (p == MAP_FAILED)
@@ -53,7 +53,7 @@ int foreign_open(struct foreign *f, int fd)
         return 0;
     }
     munmap(p, f->size);
-    return -EINVAL;
+    return -EBADMSG;
 }
 
 void foreign_close(struct foreign *f)

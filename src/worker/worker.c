@@ -217,11 +217,29 @@ static int inherit(struct worker *w, struct effect_counts *dead)
     return ret < 0 ? ret : w->keeping.calls.get(w->keeping.calls.ctx, NAME_BLOCK);
 }
 
+/* Somebody's client, whose messages nobody knows any more, and all that it had set up. */
+static void forget(struct worker *w)
+{
+    const struct server_keeping *k = &w->keeping.calls;
+    uint32_t name = 0;
+
+    int connection = k->get(k->ctx, KEEP_CONNECTION);
+    if (connection >= 0) {
+        shutdown(connection, SHUT_RDWR);
+        close(connection);
+    }
+    while ((name = k->next(k->ctx, name)))
+        if (name != NAME_BELL && (name < NAME_SEAT || name >= NAME_SEAT + KEEPER_SEATS))
+            k->drop(k->ctx, name);
+}
+
 static int open_kept(struct worker *w, const struct worker_settings *settings)
 {
     struct effect_counts dead;
     struct served *served = &w->served;
 
+    if (settings->role == ROLE_LOST)
+        forget(w);
     int block = inherit(w, &dead);
     if (block < 0 && (block != -ENOENT || settings->role == ROLE_UPGRADE))
         return fail("keeper", block);
@@ -251,7 +269,7 @@ static int serve_kept(struct worker *w, const struct worker_settings *settings)
     struct ob_plugin failed;
     struct worker_settings own = *settings;
 
-    bool inert = settings->role == ROLE_DROP || settings->role == ROLE_FAILED;
+    bool inert = settings->role != ROLE_SERVE && settings->role != ROLE_UPGRADE;
 
     failed_plugin(&failed, settings->plugin);
     if (inert)

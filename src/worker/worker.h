@@ -12,6 +12,7 @@ enum worker_role {
     ROLE_DROP,    /* refuse the next message, and end; runs no device code */
     ROLE_FAILED,  /* serve a device that has failed; nor does this one */
     ROLE_UPGRADE, /* take over from another build, whose worker is at rest, and serve */
+    ROLE_LOST,    /* as ROLE_FAILED, without what earlier workers left */
 };
 
 struct worker_settings {

@@ -34,6 +34,7 @@ static struct link {
     int sock; /* -1: not connected */
     uint16_t id;
     bool answered;
+    bool twin_wanted;
     bool raw; /* something was sent that may be no message: what comes back is not checked */
     struct {
         uint16_t id, command;
@@ -86,7 +87,7 @@ static void connect_client(void)
         turn(2);
     }
     client.sock = new_connection();
-    client.raw = client.answered = false;
+    client.raw = client.answered = client.twin_wanted = false;
     client.first = client.count = client.nfds = 0;
     client.out_size = client.in_size = client.twin_size = client.asked.size = 0;
 }
@@ -148,7 +149,7 @@ static bool hear(void)
 
     ssize_t n = wire_receive(client.sock, client.in + client.in_size, sizeof client.in - client.in_size,
                              &fds);
-    if (n > 0 && fds.count && client.twin < 0 && !client.answered) {
+    if (n > 0 && fds.count && client.twin < 0 && client.twin_wanted && !client.answered) {
         client.twin = fds.fd[0]; /* with the reply to VERSION: its end is ours */
         fds.fd[0] = -1;
     }
@@ -649,6 +650,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!(how & 2))
         say_version(how & 8 ? "{\"capabilities\":{\"max_msg_fds\":16,\"twin_socket\":{\"supported\":true}}}"
                             : "{\"capabilities\":{\"max_msg_fds\":16,\"write_multiple\":true}}");
+    client.twin_wanted = how & 8;
     if (how & 8) {
         send_some(SIZE_MAX);
         turn(2);

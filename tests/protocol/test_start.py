@@ -195,9 +195,10 @@ def test_a_manager_that_is_not_there(tmp_path, name, words):
     assert not os.listdir(tmp_path)
 
 
-def test_an_empty_name_is_nobody(tmp_path):
+def test_an_empty_name_is_nobody(tmp_path, connect):
     path = tmp_path / "s"
     server = child([OUTBOARD, "serve", "edu", f"--socket-path={path}"], env={**os.environ, "NOTIFY_SOCKET": ""})
     wait_for(path.exists)
+    connect(path)
     server.terminate()
     assert server.wait(TIMEOUT) == 0
