@@ -31,7 +31,7 @@ static void preload(void)
 
 static void limit_size(void)
 {
-    const struct rlimit limit = { 32 * MIB, 32 * MIB };
+    const struct rlimit limit = { 40 * MIB, 40 * MIB }; /* the block has some 32 */
     if (setrlimit(RLIMIT_FSIZE, &limit) < 0)
         _exit(1);
 }
@@ -141,14 +141,14 @@ static void file_that_may_not_grow(void **state)
         begin(limit_size, engines[i]);
         p = pages(256);
         fill(p, MIB, i);
-        struct nvme_command small = rw(NVM_WRITE, p, 40 * 2048, 8);
-        struct nvme_command large = rw(NVM_WRITE, p, 40 * 2048, 2048);
+        struct nvme_command small = rw(NVM_WRITE, p, 48 * 2048, 8);
+        struct nvme_command large = rw(NVM_WRITE, p, 48 * 2048, 2048);
         struct nvme_command good = rw(NVM_WRITE, p, 0, 2048), flush = { .nsid = 1 };
         assert_int_equal(io(&good), 0);
         assert_int_equal(io(&small), SC_CAPACITY);
         assert_int_equal(io(&large), SC_CAPACITY);
         /* Half of it fits. */
-        large.cdw10 = 32 * 2048 - 1024;
+        large.cdw10 = 40 * 2048 - 1024;
         assert_int_equal(io(&large), SC_CAPACITY);
         assert_int_equal(io(&flush), 0);
         memset(p, 0, MIB);
