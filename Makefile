@@ -57,7 +57,7 @@ KILLS ?= 10000
 SEED  ?= 1
 ifdef GUEST
 torture: all
-	@KILLS=$(KILLS) SEED=$(SEED) OUTBOARD=$(abspath $(BUILD))/outboard /usr/bin/python3 -m pytest -q -s \
+	@KILLS=$(KILLS) SEED=$(SEED) OUTBOARD=$(abspath $(BUILD))/outboard /usr/bin/python3 -m pytest -q -s --timeout=0 \
 		"tests/guest/test_recovery.py::test_disk[]"
 else
 torture: all

@@ -10,6 +10,7 @@ import pytest
 
 from devices import Probe
 from dma import probe_dma
+from test_migration import STOP, go
 from raw import (BAR0, BAR2, BAR5, DMA_MAP, DMA_UNMAP, REGION_WRITE, RESET, UNMAP_ALL, refused,
                  when_free)
 
@@ -150,3 +151,31 @@ def test_memory_that_is_lost_while_the_device_holds_it(c, memory):
     c.check(c.receive(), DMA_UNMAP, id)
     c.map(1 << 30, PAGE, memory(PAGE))
     assert probe_dma(c, Probe.WRITE, 1 << 30, 0, 4) == 0
+
+
+@pytest.mark.parametrize("command, body", [
+    (DMA_UNMAP, dma_unmap(0, PAGE)), (DMA_UNMAP, dma_unmap(0, 0, UNMAP_ALL)), (RESET, b"")])
+def test_what_waits_for_too_long_is_refused(c, command, body):
+    """Nothing was done then, and what came behind it is answered."""
+    pin = Pin(c, 0)
+    c.set32(BAR0, Probe.TIMER + 8, 50)  # tries to pin as well
+    id = c.send(command, body)
+    behind = c.send(DMA_MAP, dma_map(PAGE, PAGE))
+    with refused(errno.EBUSY):
+        c.check(c.receive(), command, id)
+    with refused(errno.EEXIST):
+        c.check(c.receive(), DMA_MAP, behind)
+    assert is_held(c)
+    assert c.get32(BAR0, Probe.MEMORY_CHANGES) == 1
+    pin.release()
+    c.call(command, body)
+    assert not is_held(c)
+
+
+def test_a_stop_that_waits_for_too_long_is_refused(c):
+    pin = Pin(c, 0)
+    with refused(errno.EBUSY):
+        go(c, STOP)
+    assert is_held(c)
+    pin.release()
+    go(c, STOP)
