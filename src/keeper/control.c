@@ -76,7 +76,7 @@ static int open_block(const struct keeper *k)
     int block = held_get(&k->held, NAME_BLOCK);
 
     snprintf(path, sizeof path, "/proc/self/fd/%d", block);
-    return block < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+    return block < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 }
 
 static struct keeper_status status(const struct keeper *k)

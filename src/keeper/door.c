@@ -53,5 +53,7 @@ void door_accept(struct keeper *k)
         return;
     }
     held_put(&k->held, free_seat(k), sock, KEEPER_MAX_HELD);
+    keeper_hurry(true);
     eventfd_write(held_get(&k->held, NAME_BELL), 1);
+    keeper_hurry(false);
 }

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -60,6 +61,12 @@ void keeper_notify(const struct keeper *k, const char *text)
 {
     if (k->notify_fd >= 0)
         send(k->notify_fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* Again and again: the first alarm may come before the call. */
+void keeper_hurry(bool on)
+{
+    ualarm(on ? 10000 : 0, on ? 10000 : 0);
 }
 
 /* ---- Beginning ------------------------------------------------------------------------------------- */
@@ -179,7 +186,7 @@ static int watch_signals(struct keeper *k)
     return k->signals < 0 ? -errno : 0;
 }
 
-static void raise_descriptor_limit(void)
+static void raise_descriptor_limit(struct keeper *k)
 {
     struct rlimit limit;
 
@@ -187,6 +194,9 @@ static void raise_descriptor_limit(void)
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
     }
+    k->most = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < INT_MAX
+                  ? (int)(limit.rlim_cur - limit.rlim_cur / 8)
+                  : INT_MAX;
 }
 
 /* ---- Going on -------------------------------------------------------------------------------------- */
@@ -255,7 +265,7 @@ static void turn(struct keeper *k, uint64_t kill_at)
         close(k->socket); /* it is about to end: SIGCHLD will say */
         k->socket = -1;
     }
-    if (p[2].revents)
+    if (p[2].revents && door_open(k))
         door_accept(k);
     for (unsigned i = 0; i < CONTROL_MOST; i++)
         if (p[4 + i].revents)
@@ -316,7 +326,7 @@ int main(int argc, char **argv)
 
     for (unsigned i = 0; i < CONTROL_MOST; i++)
         k.control[i].fd = -1;
-    raise_descriptor_limit();
+    raise_descriptor_limit(&k);
     if (parse(&k, argc, argv) < 0)
         return 2;
     if ((ret = begin(&k)) < 0) {

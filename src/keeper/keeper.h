@@ -65,6 +65,7 @@ struct upgrade {
     int program; /* the other one: while the new one serves, that is the old */
     char *path;  /* of it */
     struct control *asker; /* or NULL: gone */
+    pid_t asked;   /* to come to rest: it may, long after the upgrade was given up */
     pid_t leaving; /* it rests, and ends by itself: that may take a while */
     uint64_t began;
     uint64_t deadline; /* of the phase */
@@ -90,6 +91,7 @@ struct keeper {
     int notify_fd;           /* a service manager's socket, or -1 */
     struct backend file[MAX_FILES];
     unsigned files;
+    int most; /* numbers of descriptors that workers may fill: some are left for ourselves */
 
     struct held_table held;
     uint64_t sent_which; /* the last SEND, and its answer */
@@ -126,6 +128,9 @@ struct keeper {
 void keeper_log(const struct keeper *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* To a service manager, if there is one. */
 void keeper_notify(const struct keeper *k, const char *text);
+/* Around a call that a worker could make wait, by the descriptor that it gave or what it did to one: it ends with
+ * -EINTR after a while. */
+void keeper_hurry(bool on);
 uint64_t keeper_now(void);  /* CLOCK_MONOTONIC ns */
 uint64_t keeper_date(void); /* CLOCK_REALTIME ns */
 

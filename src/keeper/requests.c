@@ -20,7 +20,10 @@ static int put(struct keeper *k, uint32_t name, struct descriptors *d)
 {
     int fd = descriptors_take_one(d);
 
-    return fd < 0 ? fd : held_put(&k->held, name, fd, KEEPER_MAX_HELD);
+    if (fd < k->most)
+        return fd < 0 ? fd : held_put(&k->held, name, fd, KEEPER_MAX_HELD);
+    close(fd);
+    return -EMFILE;
 }
 
 /* Once for each `which`: a successor that cannot know whether it was done asks again. */
@@ -66,17 +69,17 @@ static int get(const struct keeper *k, uint32_t name)
 }
 
 /* A client that a worker accepts itself is lost if it dies before it has put it. The listening socket is the worker's,
- * who can make it one that waits: the alarm ends that. */
+ * who can make it one that waits. */
 static int accept_for(struct keeper *k, uint32_t name, uint32_t as)
 {
     int listener = held_get(&k->held, name);
 
     if (listener < 0)
         return -ENOENT;
-    ualarm(10000, 0);
+    keeper_hurry(true);
     int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     int error = errno;
-    ualarm(0, 0);
+    keeper_hurry(false);
     if (fd < 0)
         return -error;
     int ret = held_put(&k->held, as, fd, KEEPER_MAX_HELD);

@@ -64,7 +64,7 @@ static void finish(struct keeper *k)
         control_answer(k, u->asker, done ? 0 : -ECANCELED, u->why);
     close(u->program);
     free(u->path);
-    *u = (struct upgrade){ .phase = UPGRADE_NONE, .leaving = u->leaving };
+    *u = (struct upgrade){ .phase = UPGRADE_NONE, .leaving = u->leaving, .asked = u->asked };
 }
 
 static void fail(struct keeper *k, const char *why)
@@ -109,7 +109,7 @@ int upgrade_begin(struct keeper *k, struct control *c, int program, const char *
         return -ECANCELED;
     }
     k->upgrade = (struct upgrade){ .program = program, .path = copy, .asker = c, .began = keeper_now(),
-                                   .leaving = k->upgrade.leaving };
+                                   .leaving = k->upgrade.leaving, .asked = k->child };
     enter(k, UPGRADE_REST, REST_PATIENCE);
     child_signal(k, SIGUSR1);
     return 0;
@@ -139,7 +139,8 @@ void upgrade_rests(struct keeper *k)
     if (k->upgrade.phase != UPGRADE_REST)
         return;
     k->upgrade.rests = true;
-    k->upgrade.deadline = keeper_now(); /* when it has its answer */
+    if (!k->upgrade.leaving) /* else this one ends before anything goes on, too */
+        k->upgrade.deadline = keeper_now(); /* when it has its answer */
 }
 
 /* From the worker at rest to the new one. */
@@ -212,11 +213,11 @@ bool upgrade_ended(struct keeper *k, const siginfo_t *info)
         undo(k);
         return false;
     default:
-        if (rests && !k->ending) {
-            k->role = CHILD_SERVE; /* it came to rest when nobody wanted it any more */
-            k->start_at = keeper_now();
-        }
-        return rests && !k->ending;
+        if (!rests || k->ending || info->si_pid != u->asked)
+            return false;
+        k->role = CHILD_SERVE; /* it came to rest when nobody wanted it any more */
+        k->start_at = keeper_now();
+        return true;
     }
 }
 
@@ -224,9 +225,7 @@ void upgrade_tick(struct keeper *k)
 {
     switch (k->upgrade.phase) {
     case UPGRADE_REST:
-        if (k->upgrade.rests) {
-            if (k->upgrade.leaving) /* the one before, which was killed a while ago */
-                waitpid(k->upgrade.leaving, NULL, 0);
+        if (k->upgrade.rests && !k->upgrade.leaving) {
             k->upgrade.leaving = child_leave(k);
             load(k);
             break;

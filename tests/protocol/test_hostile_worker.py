@@ -1,0 +1,155 @@
+"""A worker that was taken over by its guest: whatever it asks of its keeper or does to the descriptors that they
+share, the keeper answers others, starts the next worker, and ends when it is told to.
+
+The keeper starts any program, so the worker here is a script, in the words of src/keeper/protocol.h."""
+
+import errno
+import os
+import pathlib
+import resource
+import signal
+import socket
+import sys
+import time
+
+import pytest
+
+from control import Control
+from program import OUTBOARD, child
+
+KEEPER = pathlib.Path(OUTBOARD).parent / "outboard-keeper"
+
+WORKER = """
+import errno, fcntl, os, signal, socket, struct, sys
+
+keeper = socket.socket(fileno=int(sys.argv[-2].split("=")[1]))
+PUT, DROP, GET, NEXT, SEND, OPEN, DEAD, READY = range(1, 9)
+BLOCK, BELL, SEAT = 0x10000001, 0x10000002, 0x11000000
+
+def ask(what, name=0, fd=None):
+    socket.send_fds(keeper, [struct.pack("=IIQII", what, name, 0, 0, 0)], [] if fd is None else [fd])
+    answer, fds, _, _ = socket.recv_fds(keeper, 64, 1)
+    return fds[0] if fds else struct.unpack_from("=i", answer)[0]
+
+def number():
+    ask_dead = struct.pack("=IIQII", DEAD, 0, 0, 0, 0)
+    keeper.send(ask_dead)
+    return struct.unpack_from("=iI", keeper.recv(64))[1]
+
+def live():
+    keeper.recv(64)  # until the keeper has gone
+
+"""
+
+
+@pytest.fixture
+def keep(tmp_path):
+    """Starts a keeper of workers that run this. Its files are in tmp_path: door, control, log."""
+    keepers = []
+
+    def start(script, limit=None):
+        door = socket.socket(socket.AF_UNIX)
+        door.bind(str(tmp_path / "door"))
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control.bind(str(tmp_path / "control"))
+        for s in door, control:
+            s.listen(8)
+        log = open(tmp_path / "log", "wb")
+        keeper = child(
+            [KEEPER, "--name=hostile", f"--door={door.fileno()}", f"--control={control.fileno()}", "--",
+             sys.executable, "-c", WORKER + script],
+            pass_fds=[door.fileno(), control.fileno()], stderr=log, cwd=tmp_path,
+            preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))))
+        for f in door, control, log:
+            f.close()
+        keepers.append(keeper)
+        return keeper
+
+    yield start
+    for keeper in keepers:
+        keeper.kill()
+        keeper.wait()
+
+
+def status(tmp_path, condition=lambda s: s.ready):
+    deadline = time.monotonic() + 30
+    while True:
+        with Control(tmp_path / "control") as c:
+            s = c.status()
+        if condition(s):
+            return s
+        assert time.monotonic() < deadline, s
+        time.sleep(0.02)
+
+
+def ends(keeper):
+    keeper.send_signal(signal.SIGTERM)
+    assert keeper.wait(30) == 0
+    return True
+
+
+FULL_PIPE = """
+_, bell = os.pipe()
+fcntl.fcntl(bell, fcntl.F_SETFL, os.O_NONBLOCK)
+for size in 65536, 1:
+    try:
+        while True:
+            os.write(bell, bytes(size))
+    except BlockingIOError:
+        pass
+fcntl.fcntl(bell, fcntl.F_SETFL, 0)
+ask(PUT, BELL, bell)
+"""
+FULL_BELL = """
+bell = ask(GET, BELL)
+os.write(bell, struct.pack("=Q", 2 ** 64 - 2))
+fcntl.fcntl(bell, fcntl.F_SETFL, 0)
+"""
+
+
+@pytest.mark.parametrize("bell", [FULL_PIPE, FULL_BELL], ids=["a full pipe", "full"])
+def test_a_bell_that_blocks(keep, tmp_path, bell):
+    keeper = keep(bell + "ask(READY)\nlive()")
+    status(tmp_path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "door"))
+        status(tmp_path, lambda s: s.seats == 1)
+        assert ends(keeper)
+
+
+def test_a_block_that_blocks(keep, tmp_path):
+    """To open a FIFO for reading waits for somebody who writes."""
+    os.mkfifo(tmp_path / "fifo")
+    keeper = keep("ask(PUT, BLOCK, os.open('fifo', os.O_PATH))\nask(READY)\nlive()")
+    status(tmp_path)
+    assert ends(keeper)
+
+
+def test_all_descriptors_that_there_are(keep, tmp_path):
+    """Some are left for those who come, and for the next worker."""
+    keeper = keep("""
+if number() == 1:
+    answers = {ask(PUT, 0x20000000 + i, 0) for i in range(400)}
+    os.write(2, b"%r\\n" % answers)
+    ask(READY)
+    os.kill(os.getpid(), signal.SIGKILL)
+ask(READY)
+live()
+""", limit=256)
+    assert status(tmp_path, lambda s: s.number == 2 and s.ready).killed == 1
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(8)]
+    for c in clients:
+        c.connect(str(tmp_path / "door"))
+    status(tmp_path, lambda s: s.seats == len(clients))
+    assert ends(keeper)
+    log = (tmp_path / "log").read_text()
+    assert str({0, -errno.EMFILE}) in log or str({-errno.EMFILE, 0}) in log
+    assert "cannot" not in log
+
+
+def test_rest_that_nobody_asked_for(keep, tmp_path):
+    """It is a death like others, and there is an end to it."""
+    keeper = keep("ask(READY)\nif 'role=failed' in sys.argv[-1]: live()\nos._exit(4)")
+    s = status(tmp_path, lambda s: s.role == 2)
+    assert s.ended == 6
+    assert ends(keeper)
