@@ -311,6 +311,40 @@ static void nobody_gets_in_between(void **state)
     assert_int_equal(try_lock(F_WRLCK), 0);
 }
 
+/* A device that shares the file does not wait for what this one's dead worker has under way. */
+static void another_reader(void **state)
+{
+    const struct way *way = *state;
+
+    begin(way);
+    uint8_t *p = pages(1);
+    struct nvme_command r = rw(NVM_READ, p, LBA, BLOCK / 512);
+    begin_held(SLOW_READ, &r);
+    kill_worker();
+    driver_read32(&driver, REG_CSTS);
+    struct disk first_disk = disk;
+    struct driver first_driver = driver;
+
+    snprintf(disk.socket, sizeof disk.socket, "%s/other", folder);
+    disk_serve_again(&disk, way->words);
+    driver_connect(&driver, disk.socket, 64 * MIB);
+    driver_enable(&driver, 16);
+    assert_int_equal(driver_queue(&driver, 1, 64, -1), 0);
+    uint8_t *q = pages(1);
+    struct nvme_command other = rw(NVM_READ, q, 0, BLOCK / 512);
+    assert_int_equal(io(&other), 0);
+    assert_int_equal(q[0], 0x11);
+    assert_int_equal(try_lock(F_WRLCK), -EAGAIN);
+    end();
+
+    disk = first_disk;
+    driver = first_driver;
+    slow_release();
+    until_completed(false);
+    assert_int_equal(p[0], 0x11);
+    end();
+}
+
 int main(void)
 {
 #define WAY(test, way) { #test ", " #way, test, NULL, NULL, (void *)(uintptr_t)&way }
@@ -318,7 +352,7 @@ int main(void)
         WAY(late_write, uring), WAY(late_read, uring), WAY(late_read, readonly),
         WAY(late_write, threads), WAY(late_read, threads),
         WAY(two_deaths, uring), WAY(unmapping, uring), WAY(disabling, uring), WAY(another_client, uring),
-        WAY(nobody_gets_in_between, uring), WAY(nobody_gets_in_between, readonly),
+        WAY(nobody_gets_in_between, uring), WAY(nobody_gets_in_between, readonly), WAY(another_reader, readonly),
     };
     const struct CMUnitTest seen[] = {
         WAY(late_write, uring), WAY(late_read, uring), WAY(late_read, readonly),
