@@ -109,7 +109,7 @@ static void say_message(struct text *t, const struct recorded *e, bool pci)
     case VFIO_USER_REGION_WRITE:
         say(t, " ");
         say_region(t, e->index, pci);
-        say(t, " + 0x%" PRIx64 ", %" PRIu64 " bytes", e->offset, e->size);
+        say(t, " + 0x%" PRIx64 ", %" PRIu64 " byte%s", e->offset, e->size, e->size == 1 ? "" : "s");
         if (e->command == VFIO_USER_REGION_WRITE)
             say(t, ", 0x%" PRIx64 "%s", e->value, e->size > sizeof e->value ? "..." : "");
         break;
@@ -143,6 +143,17 @@ static void say_result(struct text *t, const struct recorded *e)
         say(t, ": done");
 }
 
+static void say_worker(struct text *t, const struct recorded *e)
+{
+    char name[SIGNAL_TEXT];
+
+    say(t, "worker %" PRIu64 " takes the device", e->value);
+    if (!e->index)
+        return;
+    signal_text(e->index, name);
+    say(t, ", the one before it died of %s", name);
+}
+
 /* The device's own words. */
 static void say_own(struct text *t, const struct recorded *e)
 {
@@ -158,7 +169,7 @@ void event_text(const struct recorded *e, bool pci, char text[EVENT_TEXT])
 
     text[0] = '\0';
     switch (e->kind) {
-    case RECORDED_WORKER: say(&t, "worker %" PRIu64 " takes the device", e->value); break;
+    case RECORDED_WORKER: say_worker(&t, e); break;
     case RECORDED_RECOVERED: say(&t, "worker goes on, after %.1f ms", (double)e->value / 1e6); break;
     case RECORDED_CLIENT: say(&t, "client came"); break;
     case RECORDED_GONE: say(&t, "client went"); break;

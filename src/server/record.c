@@ -48,6 +48,7 @@ static void describe(struct ob_device *dev)
 void record_start(struct ob_device *dev, bool inherited)
 {
     struct shared_facts *f = dev->facts;
+    uint64_t before = f->worker;
 
     if (inherited) {
         recorder_adopt(dev->recorder);
@@ -61,7 +62,8 @@ void record_start(struct ob_device *dev, bool inherited)
     f->started = realtime();
     f->started_monotonic = server_now(dev);
     f->workers++;
-    record_event(dev, RECORDED_WORKER, 0, f->worker);
+    bool crashed = before && f->death.worker == before;
+    record_event(dev, RECORDED_WORKER, crashed ? (uint32_t)f->death.signal : 0, f->worker);
 }
 
 void record_recovered(struct ob_device *dev)

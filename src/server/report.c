@@ -94,6 +94,7 @@ static void last_events(struct paper *p, const struct ob_device *dev)
     char text[EVENT_TEXT];
 
     unsigned n = events ? recorder_read(dev->recorder, dev->recorder->last, events) : 0;
+    n -= n != 0; /* our own coming */
     unsigned first = n > EVENTS ? n - EVENTS : 0;
     line(p, "  the last %u events, and how long before this worker came:", n - first);
     for (unsigned i = first; i < n; i++) {

@@ -21,7 +21,8 @@
 /* What the members of an event mean for each kind; those that are not mentioned are 0. */
 enum recorded_kind {
     RECORDED_NONE,
-    RECORDED_WORKER,    /* a worker took the device: value: its number */
+    RECORDED_WORKER,    /* a worker took the device: value: its number, index: the signal of which the one
+                           before it died, if that one could catch it */
     RECORDED_RECOVERED, /* and goes on where that one was: value: ns that it took */
     RECORDED_CLIENT,    /* a client came */
     RECORDED_GONE,      /* it went */
