@@ -114,7 +114,9 @@ int control_find(const char *command, const char *word, struct control_targets *
     if (ret == 0)
         return cli_error(command, "%.200s: this VM has no device with a control socket", word);
     return cli_error(command, "%.200s: %s", word ? word : "VMs",
-                     ret == -ENOENT ? "no such VM" : strerror(-ret));
+                     ret != -ENOENT         ? strerror(-ret)
+                     : word && is_socket(word) ? "no such VM, but a socket here: ./ before it makes it a path"
+                                            : "no such VM");
 }
 
 void control_free(struct control_targets *found)
@@ -141,7 +143,7 @@ int control_connect(const char *path, unsigned seconds)
         return sock;
     int error = errno;
     close(sock);
-    return -error;
+    return error == ECONNREFUSED && !is_socket(path) ? -EPROTOTYPE : -error;
 }
 
 /* A keeper may be anybody's program. */
@@ -153,17 +155,23 @@ static void make_text(char *text, size_t size)
             *p = '?';
 }
 
+/* A keeper that refuses us answers before we ask, and closes: that the connection is broken is heard first, once. */
+static ssize_t get_answer(int sock, ssize_t sent, struct control_answer *answer, struct wire_fds *fds)
+{
+    if (sent < 0 && sent != -EPIPE && sent != -ECONNRESET)
+        return sent;
+    ssize_t n = wire_receive(sock, answer, sizeof *answer, fds);
+    return n == -ECONNRESET ? wire_receive(sock, answer, sizeof *answer, fds) : n;
+}
+
 int control_ask(int sock, const void *request, size_t size, int fd, struct control_answer *answer, int *back)
 {
     struct iovec iov = { (void *)(uintptr_t)request, size };
-    struct wire_fds fds;
+    struct wire_fds fds = { .count = 0 };
 
     if (back)
         *back = -1;
-    ssize_t n = wire_send(sock, &iov, 1, &fd, fd >= 0);
-    if (n < 0)
-        return n == -EAGAIN ? -ETIMEDOUT : (int)n;
-    n = wire_receive(sock, answer, sizeof *answer, &fds);
+    ssize_t n = get_answer(sock, wire_send(sock, &iov, 1, &fd, fd >= 0), answer, &fds);
     if (n == (ssize_t)sizeof *answer && back && fds.count == 1) {
         *back = fds.fd[0];
         fds.fd[0] = -1;

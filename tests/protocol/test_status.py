@@ -163,14 +163,26 @@ def test_nobody_there(tmp_path):
         s.bind(str(tmp_path / "stream"))
         s.listen()
         fails(status(tmp_path / "stream"), "not a control socket")
+    (tmp_path / "file").touch()
+    for path in tmp_path / "file", tmp_path:
+        fails(status(path), "not a control socket")
+
+
+def test_a_path_that_looks_like_a_vm(tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.bind(str(tmp_path / "here"))
+    for word, why in ("here", "./ before it"), ("there", "no such VM"):
+        result = subprocess.run([OUTBOARD, "status", word], capture_output=True, text=True, cwd=tmp_path,
+                                env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}, timeout=60)
+        fails(result, why)
 
 
 class Liar(threading.Thread):
     """A keeper that gives everybody one answer, with a descriptor."""
 
-    def __init__(self, path, packet, fd=None):
+    def __init__(self, path, packet, fd=None, listens=True):
         super().__init__(daemon=True)
-        self.packet, self.fd = packet, fd
+        self.packet, self.fd, self.listens = packet, fd, listens
         self.door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.door.bind(str(path))
         self.door.listen()
@@ -183,7 +195,8 @@ class Liar(threading.Thread):
             except OSError:
                 return
             with sock:
-                sock.recv(4096)
+                if self.listens:
+                    sock.recv(4096)
                 if self.packet is None:
                     time.sleep(3)
                 else:
@@ -207,13 +220,13 @@ def lie(tmp_path):
     """lie(packet, block) is a control path; the block is bytes."""
     liars = []
 
-    def start(packet, block=None):
+    def start(packet, block=None, **how):
         fd = None
         if block is not None:
             fd = os.memfd_create("block")
             os.write(fd, block)
         path = tmp_path / f"liar{len(liars)}"
-        liars.append(Liar(path, packet, fd))
+        liars.append(Liar(path, packet, fd, **how))
         return path
 
     yield start
@@ -233,6 +246,13 @@ def test_silent(lie):
     ids=["short", "size", "refused", "error"])
 def test_strange_answers(lie, packet, why):
     fails(status(lie(packet)), why)
+
+
+def test_refused_unheard(lie):
+    """So a keeper treats other users: its answer may be there before the question, or instead of it."""
+    path = lie(answer(result=-13), listens=False)
+    for _ in range(30):
+        fails(status(path), "another user")
 
 
 def test_no_block_yet(lie):
