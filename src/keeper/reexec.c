@@ -40,6 +40,7 @@ struct carried {
 #define X(member) __typeof__(((struct keeper *)0)->member) member;
     PLAIN(X)
 #undef X
+    int32_t leaving; /* a worker that has yet to be buried */
     int32_t asker; /* which control connection waits for an answer, -1: it has gone */
     uint32_t files;
     uint32_t held;
@@ -53,7 +54,7 @@ struct carried {
 
 static int save(const struct keeper *k, const struct control *asker)
 {
-    struct carried c = { .magic = MAGIC, .version = VERSION, .size = sizeof c,
+    struct carried c = { .magic = MAGIC, .version = VERSION, .size = sizeof c, .leaving = k->upgrade.leaving,
                          .asker = (int32_t)(asker - k->control), .files = k->files, .held = k->held.count };
     size_t held = k->held.count * sizeof *k->held.held;
 
@@ -178,6 +179,7 @@ int reexec_resume(struct keeper *k, int fd, bool try)
 #undef X
     for (unsigned i = 0; i < k->files; i++)
         k->file[i].fd = c.file[i].fd, k->file[i].error = c.file[i].error;
+    k->upgrade.leaving = c.leaving;
     free(k->command[0]);
     c.program_path[sizeof c.program_path - 1] = '\0';
     k->command[0] = strdup(c.program_path);

@@ -73,7 +73,7 @@ void *foreign_part(const struct foreign *f, const char *name, uint64_t *size)
     return NULL;
 }
 
-/* To look at a hole would fill it with zeros. */
+/* To look at a hole would fill it with zeros. (#syscalls worker: lseek) */
 void foreign_copy(const struct foreign *f, const void *part, void *to, uint64_t size)
 {
     off_t start = (const uint8_t *)part - (const uint8_t *)f->h, end = start + (off_t)size, at = start;
