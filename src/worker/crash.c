@@ -6,6 +6,7 @@
 #include "state/block.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <link.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -139,10 +140,20 @@ static bool pass_on(int signal, siginfo_t *info, void *context)
     return false;
 }
 
-/*
- * A fault happens again when this returns, and is deadly then. A signal that was sent has to be sent
- * again; but the first process of a PID namespace ignores those, and only dies of faults.
- */
+/* The first process of a PID namespace ignores signals that are sent, and only dies of faults: of one that
+ * raises the same signal, where there is such. */
+static void end_by_fault(int signal)
+{
+    volatile int zero = 0;
+
+    if (signal == SIGSEGV)
+        *(volatile int *)(uintptr_t)zero = 0;
+    if (signal == SIGFPE)
+        zero = INT_MAX / zero; /* not on every machine */
+    __builtin_trap();
+}
+
+/* A fault happens again when this returns, and is deadly then. A signal that was sent has to be sent again. */
 static void crashed(int signal, siginfo_t *info, void *context)
 {
     static volatile sig_atomic_t entered;
@@ -161,7 +172,7 @@ static void crashed(int signal, siginfo_t *info, void *context)
     if (info->si_code > 0)
         return;
     raise(signal);
-    __builtin_trap();
+    end_by_fault(signal);
 }
 
 /* ---- Before it --------------------------------------------------------------------------------------- */
