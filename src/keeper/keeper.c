@@ -186,6 +186,9 @@ static int watch_signals(struct keeper *k)
     return k->signals < 0 ? -errno : 0;
 }
 
+/* poll(2) refuses more than the limit allows, open or not. */
+#define LEAST_DESCRIPTORS 14
+
 static void raise_descriptor_limit(struct keeper *k)
 {
     struct rlimit limit;
@@ -234,6 +237,10 @@ static void start_next(struct keeper *k)
         return;
     keeper_log(k, "cannot start a worker: %s", strerror(-ret));
     k->start_at = keeper_now() + 1000000000u;
+    if (!k->ready) { /* whoever started us is to know */
+        k->ending = true;
+        k->status = 1;
+    }
 }
 
 /* ms until something is due; -1: only events. */
@@ -306,8 +313,10 @@ static void put_terminal_back(const struct keeper *k)
 /* From the command line, or from what the build before this one left. */
 static int begin(struct keeper *k)
 {
-    int ret = k->try ? 0 : watch_signals(k);
+    int ret = k->most < LEAST_DESCRIPTORS ? -EMFILE : 0;
 
+    if (ret == 0 && !k->try)
+        ret = watch_signals(k);
     if (ret < 0)
         return ret;
     if (k->resume >= 0)
@@ -331,11 +340,12 @@ int main(int argc, char **argv)
         return 2;
     if ((ret = begin(&k)) < 0) {
         keeper_log(&k, "cannot start: %s", strerror(-ret));
-        return 1;
+        k.status = 1;
     }
     if (k.try)
-        return 0;
-    run(&k);
+        return k.status;
+    if (ret == 0)
+        run(&k);
     put_terminal_back(&k);
     if (k.socket_path)
         unlink(k.socket_path);

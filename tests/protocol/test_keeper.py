@@ -206,6 +206,32 @@ def test_keeper_killed(serve, connect):
     server.socket.unlink()
 
 
+@pytest.mark.parametrize("had_client", [False, True])
+def test_keeper_killed_without_a_client(serve, connect, had_client):
+    """Nobody could come to the worker any more: it ends."""
+    server = serve("edu")
+    if had_client:
+        connect(server).close()
+    worker = server.pid
+    os.kill(server.keeper, signal.SIGKILL)
+    server.process.wait()
+    wait_for(lambda: not os.path.exists(f"/proc/{worker}/exe"))
+    assert "the keeper has died" in server.log.read_text()
+    server.socket.unlink()
+
+
+def test_keeper_killed_between_two_workers(serve, connect):
+    """The client's connection ends: nobody holds it."""
+    server = serve("edu")
+    c = connect(server)
+    os.kill(server.keeper, signal.SIGSTOP)
+    os.kill(server.pid, signal.SIGKILL)
+    os.kill(server.keeper, signal.SIGKILL)
+    server.process.wait()
+    assert c.is_closed()
+    server.socket.unlink()
+
+
 def test_the_same_file_though_its_path_leads_elsewhere(serve, tmp_path):
     path = tmp_path / "disk"
     path.write_bytes(bytes(1 << 20))

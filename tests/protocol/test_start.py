@@ -120,6 +120,50 @@ def test_a_descriptor_that_is_no_such_socket(what):
         ends(1, ["--fd=3"], ["edu"], passed=[passed])
 
 
+# ---- Too little of everything -----------------------------------------------------------------------
+
+
+def under(limit, tmp_path, *options):
+    return child(["prlimit", limit, "--", OUTBOARD, "serve", "edu", f"--socket-path={tmp_path}/s", *options],
+                 stderr=subprocess.PIPE, text=True)
+
+
+@KEEPING
+def test_few_descriptors(tmp_path, connect, options):
+    """It starts and serves, or says in a line or two why it does not, and leaves nothing."""
+    served = 0
+    for most in range(5, 40):
+        server = under(f"--nofile={most}:{most}", tmp_path, *options)
+        wait_for(lambda: server.poll() is not None or listens(tmp_path / "s"))
+        try:
+            c = connect(str(tmp_path / "s"))
+            assert c.get32(BAR0, Edu.ID) == 0x010000ed
+            c.close()
+            served += 1
+        except (OSError, EOFError):
+            pass
+        server.terminate()
+        said = server.communicate(timeout=TIMEOUT)[1]
+        assert server.returncode in (0, 1, 127), said # 127: not even the C library could be opened
+        assert server.returncode == 0 or len(said.splitlines()) in (1, 2), said
+        if server.returncode != 127:
+            assert not os.listdir(tmp_path)
+    assert served > 5
+
+
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as s:
+        return s.connect_ex(str(path)) == 0
+
+
+@KEEPING
+def test_little_memory(tmp_path, options):
+    server = under(f"--as={20 << 20}", tmp_path, *options)
+    said = server.communicate(timeout=TIMEOUT)[1]
+    assert server.returncode == 1 and "Cannot allocate memory" in said, said
+    assert not os.listdir(tmp_path)
+
+
 # ---- NOTIFY_SOCKET --------------------------------------------------------------------------------
 
 
