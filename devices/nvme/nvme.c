@@ -208,7 +208,7 @@ static const struct ob_option options[] = {
     { "serial", "TEXT", "serial number, up to 20 characters (standard: from the file's name)", NULL, 0 },
     { "queues", "N", "pairs of I/O queues, 1 to 64", "64", 0 },
     { "direct", "on|off", "pass the page cache by (O_DIRECT)", "off", 0 },
-    { "readonly", "on|off", "the guest may not write", "off", 0 },
+    { "readonly", "on|off", "the guest may not write", "off", OB_OPTION_READONLY },
     { "doorbells", "trapped|mapped", "mapped ones need no trap, and are looked at for ever", "trapped", 0 },
     { "msix", "on|off", "MSI-X; off leaves MSI, for a disk that QEMU shall be able to unplug", "on", 0 },
     { "incoming", "on|off", "another process may have the files until it hands its guest over", "off", 0 },

@@ -52,6 +52,8 @@ struct ob_option {
 #define OB_OPTION_REQUIRED 1u
 #define OB_OPTION_REPEAT 2u /* may be given more than once */
 #define OB_OPTION_FILE 4u   /* the path of a backend, to be opened by ob_open() */
+#define OB_OPTION_READONLY 8u /* on or off: while it is on, the device gets its files for reading alone, whatever
+                               * a guest makes of its process */
 
 /* A part of a region that clients may map (page aligned, in bytes from the region's start). */
 struct ob_area {

@@ -61,12 +61,24 @@ void serve_keeper_path(const char *self, char *path, size_t space)
         snprintf(path, space, "%s/outboard-keeper", OUTBOARD_LIBEXEC);
 }
 
-static bool is_file(const struct ob_plugin *p, const char *key)
+static bool has_flag(const struct ob_plugin *p, const char *key, unsigned flag)
 {
     for (const struct ob_option *o = p->options; o && o->key; o++)
         if (strcmp(o->key, key) == 0)
-            return o->flags & OB_OPTION_FILE;
+            return o->flags & flag;
     return false;
+}
+
+static void add_files(struct words *w, const struct worker_settings *s)
+{
+    bool readonly = false, on;
+
+    for (unsigned i = 0; i < s->option_count; i++)
+        if (has_flag(s->plugin, s->options[i].key, OB_OPTION_READONLY))
+            readonly |= ob_parse_bool(s->options[i].value, &on) == 0 && on;
+    for (unsigned i = 0; i < s->option_count; i++)
+        if (has_flag(s->plugin, s->options[i].key, OB_OPTION_FILE))
+            add(w, "--%s=%s", readonly ? "read-file" : "file", s->options[i].value);
 }
 
 static void add_worker(struct words *w, const struct worker_settings *s, const char *self, const char *device,
@@ -112,9 +124,7 @@ int serve_keeper(const struct worker_settings *s, const char *device,
         add(&w, "--socket-path=%s", sockets->socket_path);
     if (sockets->control >= 0)
         add(&w, "--control-path=%s", sockets->control_path);
-    for (unsigned i = 0; i < s->option_count; i++)
-        if (is_file(s->plugin, s->options[i].key))
-            add(&w, "--file=%s", s->options[i].value);
+    add_files(&w, s);
     add_worker(&w, s, self, device, verbose);
     if (w.lost)
         return cli_error("serve", "no memory for the keeper's command line");

@@ -2,7 +2,7 @@
  * keeper.c - the program: its command line, its loop, its end.
  *
  *     outboard-keeper --name=NAME [--door=FD] [--socket-path=PATH] [--client=FD] [--ready-fd=FD]
- *                     [--notify-fd=FD] [--control=FD --control-path=PATH] [--file=PATH]... -- COMMAND...
+ *                     [--notify-fd=FD] [--control=FD --control-path=PATH] [--file=PATH | --read-file=PATH]... -- COMMAND...
  *
  * It is started by "outboard serve", which checks what people type and gives it open descriptors. The
  * COMMAND starts a worker; two words are added to it.
@@ -72,12 +72,12 @@ void keeper_hurry(bool on)
 /* ---- Beginning ------------------------------------------------------------------------------------- */
 
 /* What this is, whatever the path leads to later. One that cannot be opened is the device's to tell. */
-static int add_file(struct keeper *k, const char *path)
+static int add_file(struct keeper *k, const char *path, bool readonly)
 {
     if (k->files == MAX_FILES)
         return -E2BIG;
     int fd = k->resume < 0 ? open(path, O_PATH | O_CLOEXEC) : -1;
-    k->file[k->files++] = (struct backend){ path, fd, fd < 0 ? -errno : 0 };
+    k->file[k->files++] = (struct backend){ path, fd, fd < 0 ? -errno : 0, readonly };
     return 0;
 }
 
@@ -116,7 +116,9 @@ static int take_option(struct keeper *k, const char *word)
     else if ((value = value_of(word, "--control-path")))
         k->control_path = value;
     else if ((value = value_of(word, "--file")))
-        return add_file(k, value);
+        return add_file(k, value, false);
+    else if ((value = value_of(word, "--read-file")))
+        return add_file(k, value, true);
     else if ((value = value_of(word, "--resume")) || (value = value_of(word, "--try"))) {
         k->try = word[2] == 't';
         k->word_list++; /* it is the first word, and not for the build after this one */

@@ -43,6 +43,7 @@ struct backend {
     const char *path;
     int fd;    /* O_PATH: which file that is, whatever the path leads to later */
     int error; /* -errno, if it could not be opened */
+    bool readonly;
 };
 
 /* Somebody on the control socket. */

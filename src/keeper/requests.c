@@ -52,6 +52,8 @@ static int open_anew(const struct keeper *k, const struct keeper_request *r)
     const struct backend *b = &k->file[r->name];
     if (b->error)
         return b->error;
+    if (b->readonly && (r->flags & O_ACCMODE) != O_RDONLY)
+        return -EROFS;
     snprintf(path, sizeof path, "/proc/self/fd/%d", b->fd);
     int flags = (int)r->flags & (O_ACCMODE | O_DIRECT | O_NONBLOCK | O_APPEND);
     int fd = open(path, flags | O_CLOEXEC | O_NOCTTY);

@@ -5,19 +5,19 @@ The keeper starts any program, so the worker here is a script, in the words of s
 
 import errno
 import os
-import pathlib
 import resource
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from control import Control
 from program import OUTBOARD, child
 
-KEEPER = pathlib.Path(OUTBOARD).parent / "outboard-keeper"
+KEEPER = Path(OUTBOARD).parent / "outboard-keeper"
 
 WORKER = """
 import errno, fcntl, os, signal, socket, struct, sys
@@ -26,8 +26,8 @@ keeper = socket.socket(fileno=int(sys.argv[-2].split("=")[1]))
 PUT, DROP, GET, NEXT, SEND, OPEN, DEAD, READY = range(1, 9)
 BLOCK, BELL, SEAT = 0x10000001, 0x10000002, 0x11000000
 
-def ask(what, name=0, fd=None):
-    socket.send_fds(keeper, [struct.pack("=IIQII", what, name, 0, 0, 0)], [] if fd is None else [fd])
+def ask(what, name=0, fd=None, flags=0):
+    socket.send_fds(keeper, [struct.pack("=IIQII", what, name, 0, flags, 0)], [] if fd is None else [fd])
     answer, fds, _, _ = socket.recv_fds(keeper, 64, 1)
     return fds[0] if fds else struct.unpack_from("=i", answer)[0]
 
@@ -47,7 +47,7 @@ def keep(tmp_path):
     """Starts a keeper of workers that run this. Its files are in tmp_path: door, control, log."""
     keepers = []
 
-    def start(script, limit=None):
+    def start(script, *options, limit=None):
         door = socket.socket(socket.AF_UNIX)
         door.bind(str(tmp_path / "door"))
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -56,8 +56,8 @@ def keep(tmp_path):
             s.listen(8)
         log = open(tmp_path / "log", "wb")
         keeper = child(
-            [KEEPER, "--name=hostile", f"--door={door.fileno()}", f"--control={control.fileno()}", "--",
-             sys.executable, "-c", WORKER + script],
+            [KEEPER, "--name=hostile", f"--door={door.fileno()}", f"--control={control.fileno()}",
+             *options, "--", sys.executable, "-c", WORKER + script],
             pass_fds=[door.fileno(), control.fileno()], stderr=log, cwd=tmp_path,
             preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))))
         for f in door, control, log:
@@ -153,3 +153,26 @@ def test_rest_that_nobody_asked_for(keep, tmp_path):
     s = status(tmp_path, lambda s: s.role == 2)
     assert s.ended == 6
     assert ends(keeper)
+
+
+@pytest.mark.parametrize("readonly", ["on", "off"])
+def test_a_file_for_reading_alone(keep, serve, tmp_path, readonly):
+    """Other guests may have the same file."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    kept = serve("nvme", f"file={disk}", f"readonly={readonly}")
+    words = Path(f"/proc/{kept.keeper}/cmdline").read_bytes().split(b"\0")
+    option, = (w.decode() for w in words if w.endswith(b"file=" + bytes(disk)) and w.startswith(b"--"))
+    keeper = keep("""
+def may(flags):
+    fd = ask(OPEN, 0, flags=flags)
+    return fd >= 0 and os.close(fd) is None
+
+os.write(2, b"%r\\n" % [may(f) for f in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_ACCMODE)])
+ask(READY)
+live()
+""", option)
+    status(tmp_path)
+    assert ends(keeper)
+    answers = [True] + [readonly == "off"] * 3
+    assert str(answers) in (tmp_path / "log").read_text()
