@@ -17,7 +17,7 @@ class Killer:
     """Kills a server's worker at random moments, while the block runs."""
 
     def __init__(self, server, pause, seed):
-        self.server, self.pause, self.kills = server, pause, 0
+        self.server, self.pause, self.kills, self.last = server, pause, 0, 0
         self.random = random.Random(seed)
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.run)
@@ -25,8 +25,10 @@ class Killer:
     def run(self):
         while not self.stop.wait(self.random.uniform(0, 2 * self.pause)):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.server.pid, signal.SIGKILL)
-                self.kills += 1
+                pid = self.server.pid
+                os.kill(pid, signal.SIGKILL)
+                self.kills += pid != self.last # one that is dying already does not count again
+                self.last = pid
 
     def __enter__(self):
         self.thread.start()

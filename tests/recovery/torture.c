@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DEPTH = 32, BLOCK = 4096, BLOCKS = 16384, MOST = 64, QUEUE = 128, MAX_KILLS = 100000 };
+enum { DEPTH = 32, BLOCK = 4096, MOST = 64, BLOCKS = 256 * MOST, QUEUE = 128, MAX_KILLS = 100000 };
 
 enum kind { READ, WRITE, ZEROES, DEALLOCATE, FLUSH };
 
@@ -404,13 +404,19 @@ static void run_until(unsigned wanted)
 
 static void verify_disk(void)
 {
-    struct nvme_command c = { .opcode = NVM_READ, .nsid = 1, .prp1 = ops[0].address,
-                              .cdw12 = BLOCK / 512 - 1 };
+    struct op *o = &ops[0]; /* nothing is under way */
+    struct nvme_command c = { .opcode = NVM_READ, .nsid = 1, .cdw12 = MOST * (BLOCK / 512) - 1 };
 
-    for (uint32_t b = 0; b < BLOCKS; b++) {
-        c.cdw10 = b * (BLOCK / 512);
-        if (driver_do(&driver, 1, &c, NULL) || !holds(ops[0].data, b, version[b]))
-            fail("the disk holds something else", NULL, b);
+    o->count = MOST;
+    prps(o, &c);
+    for (o->block = 0; o->block < BLOCKS; o->block += MOST) {
+        c.cdw10 = o->block * (BLOCK / 512);
+        uint16_t status = driver_do(&driver, 1, &c, NULL);
+        if (status)
+            fail("the disk cannot be read", NULL, status);
+        for (uint32_t i = 0; i < MOST; i++)
+            if (!holds(o->data + i * BLOCK, o->block + i, version[o->block + i]))
+                fail("the disk holds something else", NULL, o->block + i);
     }
 }
 
