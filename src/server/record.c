@@ -77,6 +77,7 @@ void record_client(struct ob_device *dev, bool here)
 {
     struct shared_facts *f = dev->facts;
 
+    dev->message_began = 0; /* of one that waited when its client went */
     f->client_since = here ? realtime() : 0;
     f->clients += here;
     record_event(dev, here ? RECORDED_CLIENT : RECORDED_GONE, 0, 0);
