@@ -96,6 +96,11 @@ def test_a_session_on_the_terminal(run):
     processes = children(vm.process.pid)
     assert len(processes) == 3, processes  # two devices, and QEMU
     assert sorted(path.name for path in vm.folder.glob("*.sock")) == ["edu0.sock", "serial0.sock"]
+    table = subprocess.run([OUTBOARD, "status", vm.name], capture_output=True, text=True).stdout.splitlines()
+    assert [line.split()[:3] for line in table[1:]] == \
+        [[f"{vm.name}/{name}", device, "serving"] for name, device in (("edu0", "edu"), ("serial0", "serial"))]
+    events = subprocess.run([OUTBOARD, "trace", f"{vm.name}/serial0", "--last"], capture_output=True, text=True)
+    assert "VFIO_USER_REGION_WRITE BAR0 + 0x0, 1 byte, " in events.stdout
     vm.line.send("\x03")  # goes to the guest like any key
     vm.line.send("\necho $((6 * 7)) is the answer\n")
     vm.line.expect("42 is the answer")
