@@ -95,8 +95,12 @@ static size_t read_probe(int fd, pid_t pid, char *text, size_t space, int *statu
         if (poll(&p, 1, 200) == 1 && (got = read(fd, text + n, space - 1 - n)) > 0)
             n += (size_t)got;
     text[n] = '\0';
-    if (got != 0)
-        kill(pid, SIGKILL);
+    pid_t ended = 0;
+    while (got == 0 && (ended = waitpid(pid, status, WNOHANG)) == 0 && time(NULL) < until)
+        poll(NULL, 0, 1); /* it said all, and has not ended */
+    if (ended)
+        return n;
+    kill(pid, SIGKILL);
     waitpid(pid, status, 0);
     return n;
 }
@@ -105,6 +109,7 @@ static bool names_device(const char *text, const char *name)
 {
     json_object *root = json_tokener_parse(text), *device;
     bool same = root && json_object_object_get_ex(root, "device", &device) &&
+                json_object_is_type(device, json_type_string) &&
                 strcmp(json_object_get_string(device), name) == 0;
 
     json_object_put(root);

@@ -310,6 +310,19 @@ def test_what_is_no_program(edu, connect, control, tmp_path):
     assert edu.pid == worker and is_alive(c)
 
 
+@pytest.mark.parametrize("script", [
+    "echo '{\"device\": null}'", "echo '{\"device\": {}}'", "echo '[1]'", "yes", "kill -9 $$",
+    "exec >&-; exec sleep 1000"], ids=["null", "object", "array", "endless", "killed", "silent"])
+def test_what_is_another_program(edu, connect, control, tmp_path, script):
+    """Whatever it says, or does not say, when it is asked what it serves."""
+    c = connect(edu)
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    fails(control, program, "does not serve the device edu")
+    assert is_alive(c)
+
+
 def test_the_keeper_checks_too(edu, connect, control, tmp_path):
     """Whatever is sent by another program than ours."""
     c = connect(edu)
