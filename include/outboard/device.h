@@ -478,6 +478,10 @@ void ob_release(struct ob_device *dev);
  */
 void ob_hold_memory(struct ob_device *dev, bool held);
 
+/* In stop(): another process takes over here and now (an upgrade), not elsewhere. What belongs to the device, such as
+ * a lock on a file that is in keeping, stays its own. */
+bool ob_stays(struct ob_device *dev);
+
 /* A pointer for a short look from pending(), which may not go through the copies above: valid until
  * the next event of the loop, so ask again each time. NULL: not mapped in one piece. */
 const void *ob_memory_peek(struct ob_device *dev, uint64_t address, size_t n);

@@ -114,6 +114,11 @@ void migration_unstop(struct ob_device *dev)
 
 /* ---- At rest, for another build --------------------------------------------------------------------- */
 
+bool ob_stays(struct ob_device *dev)
+{
+    return dev->resting;
+}
+
 int server_rest(struct ob_device *dev)
 {
     bool busy = dev->pin_count != 0 || dev->draining;

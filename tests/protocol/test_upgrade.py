@@ -2,6 +2,7 @@
 has happened. The other builds are those of tests/upgrade."""
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -24,6 +25,7 @@ from test_migration import edu_write, go, log_report, log_start
 
 PAGE = 4096
 BAR0 = 0
+F_OFD_GETLK = 36
 NEXT = BUILD / "tests/upgrade/outboard-next"
 MISFIT = BUILD / "tests/upgrade/outboard-misfit"
 
@@ -258,6 +260,27 @@ def test_one_that_has_not_said_who_it_is(edu, connect, control):
 def test_without_a_client(edu, connect, control):
     upgrade(control, NEXT)
     assert is_alive(connect(edu))
+
+
+def is_locked(fd):
+    """Would a lock on the first byte have to wait?"""
+    lock = struct.pack("hhqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
+    return struct.unpack("hhqqixxxx", fcntl.fcntl(fd, F_OFD_GETLK, lock))[0] != fcntl.F_UNLCK
+
+
+def test_a_disk_is_nobody_elses_meanwhile(serve_here, control, tmp_path):
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(1 << 20))
+    serve_here("nvme", f"file={path}")
+    fd = os.open(path, os.O_RDWR)
+    for binary in [None, NEXT]:
+        command = subprocess.Popen([OUTBOARD, "upgrade", control, f"--binary={binary or OUTBOARD}"],
+                                   stdout=subprocess.PIPE)
+        while command.poll() is None:
+            assert is_locked(fd)
+        command.stdout.close()
+        assert command.returncode == 0 and is_locked(fd)
+    os.close(fd)
 
 
 def test_fifty_times(edu, connect, control):
