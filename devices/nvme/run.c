@@ -155,9 +155,12 @@ void run_start(struct ob_device *dev)
     struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
 
-    for (uint32_t n = can_complete(s) ? p->go_on.count : 0; n; n--) {
+    for (uint32_t n = p->go_on.count; n; n--) {
         uint32_t i = ring_pop(&p->go_on);
-        go_on(dev, i);
+        if (can_complete(s))
+            go_on(dev, i);
+        else
+            finish(dev, i, SC_INTERNAL); /* nobody will hear of it; but a reset waits for its memory */
     }
     p->retry = false;
     while (p->start.count && can_complete(s) && !p->stopping) {

@@ -65,40 +65,28 @@ static struct end every[POOL], *ends[NUMBERS];
 static int pool[POOL];
 static unsigned in_pool, open_count;
 
-int __real_socketpair(int domain, int type, int protocol, int pair[2]);
-ssize_t __real_sendmsg(int sock, const struct msghdr *m, int flags);
-ssize_t __real_recvmsg(int sock, struct msghdr *m, int flags);
-ssize_t __real_send(int sock, const void *buf, size_t n, int flags);
-ssize_t __real_recv(int sock, void *buf, size_t n, int flags);
-ssize_t __real_read(int fd, void *buf, size_t n);
-ssize_t __real_write(int fd, const void *buf, size_t n);
-ssize_t __real_writev(int fd, const struct iovec *iov, int n);
-int __real_shutdown(int sock, int how);
-int __real_close(int fd);
-int __real_getsockopt(int sock, int level, int name, void *value, socklen_t *size);
-int __real_setsockopt(int sock, int level, int name, const void *value, socklen_t size);
-int __real_fcntl64(int fd, int command, ...);
-int __real_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);
-int __real_epoll_pwait2(int epfd, struct epoll_event *events, int most, const struct timespec *timeout,
-                        const sigset_t *mask);
-int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
+/* A call of the C library's, and what the linker puts in its place. */
+#define CALL(type, name, ...)        \
+    type __real_##name(__VA_ARGS__); \
+    type __wrap_##name(__VA_ARGS__)
 
-int __wrap_socketpair(int domain, int type, int protocol, int pair[2]);
-ssize_t __wrap_sendmsg(int sock, const struct msghdr *m, int flags);
-ssize_t __wrap_recvmsg(int sock, struct msghdr *m, int flags);
-ssize_t __wrap_send(int sock, const void *buf, size_t n, int flags);
-ssize_t __wrap_recv(int sock, void *buf, size_t n, int flags);
-ssize_t __wrap_read(int fd, void *buf, size_t n);
-ssize_t __wrap_write(int fd, const void *buf, size_t n);
-ssize_t __wrap_writev(int fd, const struct iovec *iov, int n);
-int __wrap_shutdown(int sock, int how);
-int __wrap_close(int fd);
-int __wrap_getsockopt(int sock, int level, int name, void *value, socklen_t *size);
-int __wrap_setsockopt(int sock, int level, int name, const void *value, socklen_t size);
-int __wrap_fcntl64(int fd, int command, ...);
-int __wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);
-int __wrap_epoll_pwait2(int epfd, struct epoll_event *events, int most, const struct timespec *timeout,
-                        const sigset_t *mask);
+CALL(int, socketpair, int domain, int type, int protocol, int pair[2]);
+CALL(ssize_t, sendmsg, int sock, const struct msghdr *m, int flags);
+CALL(ssize_t, recvmsg, int sock, struct msghdr *m, int flags);
+CALL(ssize_t, send, int sock, const void *buf, size_t n, int flags);
+CALL(ssize_t, recv, int sock, void *buf, size_t n, int flags);
+CALL(ssize_t, read, int fd, void *buf, size_t n);
+CALL(ssize_t, write, int fd, const void *buf, size_t n);
+CALL(ssize_t, writev, int fd, const struct iovec *iov, int n);
+CALL(int, shutdown, int sock, int how);
+CALL(int, close, int fd);
+CALL(int, getsockopt, int sock, int level, int name, void *value, socklen_t *size);
+CALL(int, setsockopt, int sock, int level, int name, const void *value, socklen_t size);
+CALL(int, fcntl64, int fd, int command, ...);
+CALL(int, epoll_ctl, int epfd, int op, int fd, struct epoll_event *event);
+CALL(int, epoll_pwait2, int epfd, struct epoll_event *events, int most,
+     const struct timespec *timeout, const sigset_t *mask);
+int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
 
 static int fail(int error)
 {
@@ -278,7 +266,9 @@ static struct end *new_end(int type)
     while (e->refs)
         if (++e == every + POOL)
             abort();
-    *e = (struct end){ .last = &e->first, .peek = -1, .flags = type & SOCK_NONBLOCK ? O_NONBLOCK : 0 };
+    *e = (struct end){ .last = &e->first,
+                       .peek = -1,
+                       .flags = type & SOCK_NONBLOCK ? O_NONBLOCK : 0 };
     return e;
 }
 
@@ -318,12 +308,15 @@ static struct packet *new_packet(size_t bytes)
     return p;
 }
 
-static int queue(struct end *e, const struct iovec *iov, size_t skip, size_t size, const int *fds, unsigned nfds)
+static int queue(struct end *e, const struct iovec *iov, size_t skip, size_t size, const int *fds,
+                 unsigned nfds)
 {
     size_t room = (size + 7) / 8 * 8 + nfds * sizeof *fds, at = 0;
     struct packet *p = new_packet(room);
 
-    *p = (struct packet){ .size = size, .small = room <= SMALL, .cost = cost_of(size),
+    *p = (struct packet){ .size = size,
+                          .small = room <= SMALL,
+                          .cost = cost_of(size),
                           .fds = (int *)(void *)(p->bytes + (size + 7) / 8 * 8) };
     for (unsigned i = 0; i < nfds; i++) {
         int fd = duplicate(fds[i], ON_THE_WAY);
@@ -351,7 +344,8 @@ static int queue(struct end *e, const struct iovec *iov, size_t skip, size_t siz
     return 0;
 }
 
-static ssize_t send_to_peer(struct end *e, const struct iovec *iov, size_t n, const int *fds, unsigned nfds)
+static ssize_t send_to_peer(struct end *e, const struct iovec *iov, size_t n, const int *fds,
+                            unsigned nfds)
 {
     size_t size = 0, sent = 0;
 
@@ -362,7 +356,8 @@ static ssize_t send_to_peer(struct end *e, const struct iovec *iov, size_t n, co
     while (sent < size) {
         size_t some = size - sent < 32768 ? size - sent : 32768;
         if (e->queued >= BUFFER)
-            return sent ? (ssize_t)sent : fail(EAGAIN); /* whoever would wait in the kernel waits for good */
+            return sent ? (ssize_t)sent
+                        : fail(EAGAIN); /* whoever would wait in the kernel waits for good */
         if (!e->peer || e->peer->deaf)
             return sent ? (ssize_t)sent : fail(EPIPE);
         if (queue(e, iov, sent, some, fds, sent ? 0 : nfds) < 0)
@@ -380,7 +375,8 @@ ssize_t __wrap_sendmsg(int sock, const struct msghdr *m, int flags)
 
     if (!e)
         return __real_sendmsg(sock, m, flags);
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, c)) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c;
+         c = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             return fail(EINVAL);
         n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
@@ -580,11 +576,17 @@ int __wrap_fcntl64(int fd, int command, ...)
     if (!e)
         return __real_fcntl64(fd, command, argument);
     switch (command) {
-    case F_GETFL: return O_RDWR | e->flags;
-    case F_SETFL: e->flags = (int)(intptr_t)argument & O_NONBLOCK; return 0;
-    case F_SETFD: return 0;
-    case F_DUPFD_CLOEXEC: return new_number(e);
-    default: return __real_fcntl64(fd, command, argument);
+    case F_GETFL:
+        return O_RDWR | e->flags;
+    case F_SETFL:
+        e->flags = (int)(intptr_t)argument & O_NONBLOCK;
+        return 0;
+    case F_SETFD:
+        return 0;
+    case F_DUPFD_CLOEXEC:
+        return new_number(e);
+    default:
+        return __real_fcntl64(fd, command, argument);
     }
 }
 
@@ -627,8 +629,8 @@ int __wrap_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 }
 
 /* Nobody waits here: what is not ready now will never be. */
-int __wrap_epoll_pwait2(int epfd, struct epoll_event *events, int most, const struct timespec *timeout,
-                        const sigset_t *mask)
+int __wrap_epoll_pwait2(int epfd, struct epoll_event *events, int most,
+                        const struct timespec *timeout, const sigset_t *mask)
 {
     struct epoll *p = epoll_of(epfd);
     struct end *e = p->first;

@@ -2,8 +2,8 @@
  * test_block.c - a block of another version, or a damaged one, is not taken over.
  */
 #include <setjmp.h>
-#include <stddef.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -16,7 +16,9 @@
 #include "state/step.h"
 
 #define PARTS 3
-static const struct block_part parts[PARTS] = { { "first", 0, 100 }, { "second", 0, 5000 }, { "third", 0, 0 } };
+static const struct block_part parts[PARTS] = { { "first", 0, 100 },
+                                                { "second", 0, 5000 },
+                                                { "third", 0, 0 } };
 static struct block made;
 
 static int make(void **state)
@@ -78,11 +80,12 @@ static void test_every_byte_of_the_header(void **state)
 
 static void test_another_layout(void **state)
 {
-    static const struct block_part larger[] = { { "first", 0, 100 }, { "second", 0, 9000 }, { "third", 0, 0 } },
-                                   longer[] = { { "first", 0, 101 }, { "second", 0, 5000 }, { "third", 0, 0 } },
-                                   renamed[] = { { "first", 0, 100 }, { "2nd", 0, 5000 }, { "third", 0, 0 } },
-                                   swapped[] = { { "second", 0, 5000 }, { "first", 0, 100 }, { "third", 0, 0 } },
-                                   empty[BLOCK_MAX_PARTS + 1];
+    static const struct block_part
+        larger[] = { { "first", 0, 100 }, { "second", 0, 9000 }, { "third", 0, 0 } },
+        longer[] = { { "first", 0, 101 }, { "second", 0, 5000 }, { "third", 0, 0 } },
+        renamed[] = { { "first", 0, 100 }, { "2nd", 0, 5000 }, { "third", 0, 0 } },
+        swapped[] = { { "second", 0, 5000 }, { "first", 0, 100 }, { "third", 0, 0 } },
+        empty[BLOCK_MAX_PARTS + 1];
 
     (void)state;
     assert_int_equal(opens(larger, PARTS), -EPROTO);
@@ -128,7 +131,8 @@ static void test_other_files(void **state)
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, make, drop)
-    const struct CMUnitTest tests[] = { CASE(test_it_is_taken_over), CASE(test_every_byte_of_the_header),
+    const struct CMUnitTest tests[] = { CASE(test_it_is_taken_over),
+                                        CASE(test_every_byte_of_the_header),
                                         CASE(test_another_layout), CASE(test_another_size),
                                         CASE(test_other_files) };
 
