@@ -345,7 +345,7 @@ int main(int argc, char **argv)
         k.status = 1;
     }
     if (k.try)
-        return k.status;
+        _exit(k.status);
     if (ret == 0)
         run(&k);
     put_terminal_back(&k);
