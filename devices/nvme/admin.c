@@ -156,6 +156,7 @@ void admin_execute(struct ob_device *dev, uint32_t i)
     const struct nvme_command *c = &s->slot[i].command;
     uint32_t dw0 = 0;
 
+    ob_trace(dev, "admin", c->opcode, c->cdw10);
     namespaces_look(dev);
     if (c->opcode == ADMIN_AER) {
         event_request(dev, i);

@@ -26,6 +26,7 @@ void log_error(struct ob_device *dev, uint32_t sqid, const struct nvme_command *
     uint64_t number = s->counters.errors + 1;
     struct nvme_error *e = &s->error[number % ERRORS];
 
+    ob_trace(dev, "error", status, (uint64_t)sqid << 32 | (uint32_t)c->opcode << 16 | c->cid);
     SET(dev, s->counters.errors, number);
     if ((status & 0x700) == 0x200 && (status & ~SC_DNR) != SC_COMPARE_FAILURE)
         SET(dev, s->counters.media_errors, s->counters.media_errors + 1);

@@ -56,6 +56,7 @@ void controller_fatal(struct ob_device *dev, const char *why)
     if (s->csts & CSTS_CFS)
         return;
     SET(dev, s->csts, s->csts | CSTS_CFS);
+    ob_trace(dev, "fatal", s->csts, 0);
     ob_error(dev, "the controller stops until its driver resets it: %s", why);
 }
 
@@ -82,6 +83,7 @@ static void enable(struct ob_device *dev)
     doorbell_new_sq(dev, 0);
     doorbell_new_cq(dev, 0);
     SET(dev, s->csts, (s->csts & CSTS_NSSRO) | CSTS_RDY);
+    ob_trace(dev, "enabled", s->cc, s->aqa);
 }
 
 /* What this process knows beside the state follows in work_committed(): a step may yet be undone. */
