@@ -217,17 +217,12 @@ static int inherit(struct worker *w, struct effect_counts *dead)
     return ret < 0 ? ret : w->keeping.calls.get(w->keeping.calls.ctx, NAME_BLOCK);
 }
 
-/* Somebody's client, whose messages nobody knows any more, and all that it had set up. */
+/* Lets go of all that was kept: of the client, whose connection ends by that, and of what it had set up. */
 static void forget(struct worker *w)
 {
     const struct server_keeping *k = &w->keeping.calls;
     uint32_t name = 0;
 
-    int connection = k->get(k->ctx, KEEP_CONNECTION);
-    if (connection >= 0) {
-        shutdown(connection, SHUT_RDWR);
-        close(connection);
-    }
     while ((name = k->next(k->ctx, name)))
         if (name != NAME_BELL && (name < NAME_SEAT || name >= NAME_SEAT + KEEPER_SEATS))
             k->drop(k->ctx, name);
