@@ -111,18 +111,35 @@ static void print_upgrades(FILE *out, const struct keeper_status *s)
     fprintf(out, "\n");
 }
 
+/* A list in lines of some 80 columns. */
+static void print_names(FILE *out, const char *name, const char *list)
+{
+    const size_t room = 64;
+
+    LINE(out, name);
+    while (strlen(list) > room) {
+        size_t n = room;
+        while (n && list[n] != ' ')
+            n--;
+        if (!n)
+            break;
+        fprintf(out, "%.*s\n", (int)n, list);
+        list += n + 1;
+        LINE(out, "");
+    }
+    fprintf(out, "%s\n", list);
+}
+
 static void print_sandbox(FILE *out, const struct look *l)
 {
     const struct shared_facts *f = &l->facts;
     char names[STATUS_SANDBOX_TEXT];
 
-    LINE(out, "sandbox");
-    fprintf(out, "%s\n", f->sandbox ? status_sandbox_names(f->sandbox, names) : "off");
-    if (!f->sandbox_refused)
-        return;
-    LINE(out, "refused");
-    fprintf(out, "%s%s%s\n", status_sandbox_names(f->sandbox_refused, names), f->sandbox_note[0] ? ": " : "",
-            f->sandbox_note);
+    print_names(out, "sandbox", f->sandbox ? status_sandbox_names(f->sandbox, names) : "off");
+    if (f->sandbox_refused)
+        print_names(out, "refused", status_sandbox_names(f->sandbox_refused, names));
+    if (f->sandbox_note[0])
+        print_names(out, "", f->sandbox_note);
 }
 
 void status_detail(FILE *out, const struct look *l)
