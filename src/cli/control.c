@@ -92,7 +92,9 @@ static int add_word(struct control_targets *to, const char *word)
         return add(to, word, word);
     if (!known)
         return word ? -ENOENT : 0;
-    return word ? add_vm(to, base, word) : add_all(to, base);
+    if (!word)
+        return add_all(to, base);
+    return vm_is_name(word) ? add_vm(to, base, word) : -ENOENT;
 }
 
 static int by_label(const void *a, const void *b)

@@ -171,7 +171,7 @@ def test_nobody_there(tmp_path):
 def test_a_path_that_looks_like_a_vm(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
         s.bind(str(tmp_path / "here"))
-    for word, why in ("here", "./ before it"), ("there", "no such VM"):
+    for word, why in ("here", "./ before it"), ("there", "no such VM"), ("..", "no such VM"), ("", "no such VM"):
         result = subprocess.run([OUTBOARD, "status", word], capture_output=True, text=True, cwd=tmp_path,
                                 env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}, timeout=60)
         fails(result, why)
