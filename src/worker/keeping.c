@@ -151,11 +151,11 @@ void keeping_upgrade(struct keeping *k)
     k->calls.taken_over = ready;
 }
 
-void keeping_rest(struct keeping *k)
+int keeping_rest(struct keeping *k)
 {
     struct keeper_request r = { .what = KEEPER_REST };
 
-    ask(k, &r, NULL, NULL, 0, NULL);
+    return ask(k, &r, NULL, NULL, 0, NULL);
 }
 
 void keeping_tell(struct keeping *k, const char *text)

@@ -25,8 +25,8 @@ int keeping_ready(struct keeping *k);
 /* For a worker that is to take over at an upgrade: it is ready when all is taken over, before it has begun. */
 void keeping_upgrade(struct keeping *k);
 
-/* This one is at rest, as it was asked to be, and ends. */
-void keeping_rest(struct keeping *k);
+/* This one is at rest, as it was asked to be, and ends; unless this fails. */
+int keeping_rest(struct keeping *k);
 
 /* Why not: a sentence for who wanted the upgrade. */
 void keeping_tell(struct keeping *k, const char *text);

@@ -125,17 +125,17 @@ static void log_totals(struct ob_device *dev)
 static void rest(struct worker *w)
 {
     struct ob_device *dev = w->served.dev;
-    int ret = server_rest(dev);
+    bool kept = w->keeping.watch.fd >= 0; /* else there is nobody to rest for */
+    int ret = kept ? server_rest(dev) : -EPIPE;
 
-    if (ret == 0) {
-        keeping_rest(&w->keeping);
+    if (ret == 0 && (ret = keeping_rest(&w->keeping)) == 0)
         _exit(WORKER_AT_REST);
-    }
     if (ret == -EBUSY && ob_now(dev) < w->rest_until)
         return;
     w->rest_until = 0;
-    keeping_tell(&w->keeping, ret == -EBUSY ? "the device does not come to rest" : "a migration is under way");
-    if (ret == -EBUSY)
+    if (kept)
+        keeping_tell(&w->keeping, ret == -EINVAL ? "a migration is under way" : "the device does not come to rest");
+    if (dev->resting)
         server_no_rest(dev);
 }
 

@@ -16,7 +16,7 @@ import time
 import pytest
 
 import raw
-from control import REQUEST, UPGRADE, Control
+from control import REQUEST, STATUS, UPGRADE, Control
 from devices import BUILD, MORTAL, PROBE, Edu, Probe
 from program import OUTBOARD, child, links
 from raw import memory_file
@@ -476,6 +476,33 @@ def test_a_pin_is_waited_for(serve_here, connect, control, memory):
     c.set32(BAR0, Probe.PIN_MS, 300)
     upgrade(control)
     c.unmap(0x10000, PAGE)
+
+
+def test_the_keeper_dies_while_it_comes_to_rest(serve_here, connect, control, memory):
+    """There is nobody any more to take over."""
+    server = serve_here(str(PROBE))
+    c = connect(server)
+    c.map(0x10000, PAGE, memory(PAGE))
+    c.bus_master()
+    c.set32(BAR0, Probe.PIN_ADDRESS, 0x10000)
+    c.set32(BAR0, Probe.PIN_MS, 500)
+    worker, program = server.pid, os.open(OUTBOARD, os.O_PATH)
+    with Control(control) as k:
+        path = str(OUTBOARD).encode() + b"\0"
+        k.send(REQUEST.pack(UPGRADE, REQUEST.size + len(path)) + path, [program])
+        os.close(program)
+        k.send(REQUEST.pack(STATUS, REQUEST.size))
+        for fd in k.receive().fds:
+            os.close(fd)
+        os.kill(server.keeper, signal.SIGKILL)
+    server.process.wait()
+    wait_for(lambda: "the keeper has died" in server.log.read_text())
+    c.set32(BAR0, Probe.SCRATCH, 6)
+    c.unmap(0x10000, PAGE)  # which waits for the pin
+    assert c.get32(BAR0, Probe.SCRATCH) == 6
+    c.close()
+    wait_for(lambda: not os.path.exists(f"/proc/{worker}/exe"))
+    server.socket.unlink()
 
 
 def test_two_at_once(edu, connect, control):
