@@ -186,6 +186,8 @@ int reexec_resume(struct keeper *k, int fd, bool try)
     int ret = k->command[0] ? read_held(k, fd, c.held) : -ENOMEM;
     close(fd);
     keep_descriptors(k, false);
+    if (ret == 0)
+        keeper_log(k, "its keeper is another build from here on");
     if (ret == 0 && c.asker >= 0)
         control_answer(k, &k->control[c.asker], 0, NULL);
     return ret;

@@ -206,12 +206,12 @@ bool upgrade_ended(struct keeper *k, const siginfo_t *info)
         undo(k);
         return true;
     case UPGRADE_WATCH:
-        if (exited && info->si_status == 0)
-            return false;
+        if (exited && info->si_status == 0 && k->one_client)
+            return false; /* its client has gone */
         tell_end(k, info, "in its first second");
         swap(k);
         undo(k);
-        return false;
+        return exited && info->si_status == 0;
     default:
         if (!rests || k->ending || info->si_pid != u->asked)
             return false;

@@ -380,7 +380,8 @@ def test_the_keeper_checks_too(edu, connect, control, tmp_path):
 
 @pytest.mark.parametrize("kind,words", [
     ("exit", ["ended with status 9"]), ("abort", ["killed by signal 6"]), ("hang", ["not ready in time"]),
-    ("soon", ["killed by signal 14", "in its first second"])])
+    ("soon", ["killed by signal 14", "in its first second"]),
+    ("stop", ["ended with status 0", "in its first second"])])
 def test_trouble(edu, connect, control, tmp_path, kind, words):
     """The old build goes on, also from the state that the new one, which is laid out otherwise, left."""
     c = connect(edu)
@@ -608,7 +609,8 @@ def test_keeper_is_replaced(edu, connect, control, tmp_path):
     kill(edu)
     assert runs(edu, NEXT) and is_alive(c)
     waiting.close()
-    assert edu.log.read_text().count("killed by signal 9") == 5
+    log = edu.log.read_text()
+    assert (log.count("killed by signal 9"), log.count("its keeper is another build")) == (5, 4)
 
 
 def test_keeper_is_replaced_with_one_connection(connect, control):

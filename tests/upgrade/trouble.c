@@ -2,13 +2,20 @@
  * trouble.c - what may become of a new build at an upgrade, by the ending of its name:
  *
  *   .hang  it does not get on      .exit  it ends      .abort  it crashes
- *   .soon  it crashes a while after it has taken over
+ *   .soon  it crashes a while after it has taken over, .stop  it ends then as if it should
  */
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+static void stop(int signal)
+{
+    (void)signal;
+    _exit(0);
+}
 
 __attribute__((constructor)) static void trouble(int argc, char **argv)
 {
@@ -26,6 +33,8 @@ __attribute__((constructor)) static void trouble(int argc, char **argv)
         _exit(9);
     if (strcmp(ending, ".abort") == 0)
         abort();
-    if (strcmp(ending, ".soon") == 0)
+    if (strcmp(ending, ".stop") == 0)
+        signal(SIGALRM, stop);
+    if (strcmp(ending, ".soon") == 0 || strcmp(ending, ".stop") == 0)
         setitimer(ITIMER_REAL, &soon, NULL); /* SIGALRM */
 }
