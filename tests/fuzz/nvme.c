@@ -71,7 +71,8 @@ static size_t out_size;
 static bool stopped; /* threads cannot be had */
 static uint16_t cid;
 static uint32_t sq_tail[QUEUES]; /* as the driver counts */
-static uint16_t awaited;         /* number of the message whose reply is waited for, 0: it has come */
+static uint16_t awaited;         /* number of the message whose reply is waited for, 0: it has come... */
+static bool refused;             /* ...and was an error */
 
 static struct {
     unsigned after; /* so many reads of the device, 0: never */
@@ -210,9 +211,11 @@ static bool hear(void)
         REQUIRE(size > 0);
         if ((size_t)size > have - at)
             break;
-        if (wire_is_reply(&h) && h.id == awaited)
+        if (wire_is_reply(&h) && h.id == awaited) {
             awaited = 0;
-        else if (!wire_is_reply(&h))
+            refused = h.flags & VFIO_USER_FLAG_ERROR;
+        }
+        if (!wire_is_reply(&h))
             answer(&h, bytes + at + sizeof h);
     }
     memmove(bytes, bytes + at, have - at);
@@ -263,7 +266,7 @@ static void map(struct part *p)
         REQUIRE(i < 1000);
         turns(1);
     }
-    p->gone = false;
+    p->gone = refused; /* its file may be too short by now */
 }
 
 static void unmap(struct part *p)
