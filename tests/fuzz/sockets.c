@@ -427,7 +427,8 @@ static ssize_t receive(struct end *e, uint8_t *buf, size_t n, bool look, struct 
     size_t got = 0, skip = look && e->peek > 0 ? (size_t)e->peek : 0;
 
     r->count = 0;
-    for (struct packet *p = e->first, *next; p && got < n; p = next) {
+    /* A look goes on behind the last byte that there is room for, until it sees descriptors. */
+    for (struct packet *p = e->first, *next; p && (got < n || look); p = next) {
         size_t there = p->size - p->taken;
         next = p->next;
         if (skip >= there) {
@@ -668,7 +669,7 @@ int sockets_poll(struct pollfd *fds, nfds_t n)
     for (nfds_t i = 0; i < n; i++) {
         const struct end *e = end_of(fds[i].fd);
         if (e)
-            fds[i].revents = (short)(mask_of(e) & ((uint32_t)fds[i].events | EPOLLERR | EPOLLHUP));
+            fds[i].revents = (short)((int)mask_of(e) & (fds[i].events | POLLERR | POLLHUP));
         else if (fds[i].fd < 0)
             fds[i].revents = 0;
         else

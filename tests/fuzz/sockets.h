@@ -5,7 +5,7 @@
  * socketpair() makes are these instead (the linker leads the calls here), with what the code under test
  * relies on: looks with a peek offset, descriptors that end a receive, full buffers, edges and levels of
  * epoll, shutdown, the reset that a close with unread bytes is. Ordinary tests run the same inputs on
- * the kernel's.
+ * the kernel's, and sockets_test.c compares the two.
  */
 #ifndef FUZZ_SOCKETS_H
 #define FUZZ_SOCKETS_H
