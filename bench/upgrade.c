@@ -106,7 +106,9 @@ static void ask(int control, const char *path)
     } request = { .head.what = CONTROL_UPGRADE };
     char space[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
     struct iovec iov = { &request, 0 };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space };
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space
+    };
     int program = open(path, O_PATH | O_CLOEXEC);
 
     snprintf(request.path, sizeof request.path, "%s", path);
@@ -154,8 +156,8 @@ static int compare(const void *a, const void *b)
 static void print(const char *name, uint64_t *v, unsigned n)
 {
     qsort(v, n, sizeof *v, compare);
-    printf(", \"%s_ms\": {\"median\": %.2f, \"p99\": %.2f, \"worst\": %.2f}", name, (double)v[n / 2] / 1e6,
-           (double)v[n - 1 - n / 100] / 1e6, (double)v[n - 1] / 1e6);
+    printf(", \"%s_ms\": {\"median\": %.2f, \"p99\": %.2f, \"worst\": %.2f}", name,
+           (double)v[n / 2] / 1e6, (double)v[n - 1 - n / 100] / 1e6, (double)v[n - 1] / 1e6);
 }
 
 int main(int argc, char **argv)
@@ -168,14 +170,19 @@ int main(int argc, char **argv)
 
     while ((o = getopt(argc, argv, "n:f:b:")) != -1) {
         switch (o) {
-        case 'n': wanted = (unsigned)atoi(optarg); break;
-        case 'f': folder = optarg; break;
+        case 'n':
+            wanted = (unsigned)atoi(optarg);
+            break;
+        case 'f':
+            folder = optarg;
+            break;
         case 'b':
             if (programs == PROGRAMS)
                 return 2;
             program[programs++] = optarg;
             break;
-        default: return 2;
+        default:
+            return 2;
         }
     }
     if (wanted == 0 || wanted > MOST || !program[0])

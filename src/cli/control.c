@@ -85,7 +85,8 @@ static int add_word(struct control_targets *to, const char *word)
     char base[RUNDIR_SIZE], path[2 * RUNDIR_SIZE], why[VM_WHY_SIZE];
     bool known = rundir_base(base, why) == 0, slash = word && strchr(word, '/');
 
-    if (slash && known && snprintf(path, sizeof path, "%s/%s" SUFFIX, base, word) < (int)sizeof path &&
+    if (slash && known &&
+        snprintf(path, sizeof path, "%s/%s" SUFFIX, base, word) < (int)sizeof path &&
         is_socket(path))
         return add(to, word, path);
     if (slash)
@@ -99,7 +100,8 @@ static int add_word(struct control_targets *to, const char *word)
 
 static int by_label(const void *a, const void *b)
 {
-    return strcmp(((const struct control_target *)a)->label, ((const struct control_target *)b)->label);
+    return strcmp(((const struct control_target *)a)->label,
+                  ((const struct control_target *)b)->label);
 }
 
 int control_find(const char *command, const char *word, struct control_targets *found)
@@ -116,9 +118,10 @@ int control_find(const char *command, const char *word, struct control_targets *
     if (ret == 0)
         return cli_error(command, "%.200s: this VM has no device with a control socket", word);
     return cli_error(command, "%.200s: %s", word ? word : "VMs",
-                     ret != -ENOENT         ? strerror(-ret)
-                     : word && is_socket(word) ? "no such VM, but a socket here: ./ before it makes it a path"
-                                            : "no such VM");
+                     ret != -ENOENT ? strerror(-ret)
+                     : word && is_socket(word)
+                         ? "no such VM, but a socket here: ./ before it makes it a path"
+                         : "no such VM");
 }
 
 void control_free(struct control_targets *found)
@@ -158,7 +161,8 @@ static void make_text(char *text, size_t size)
 }
 
 /* A keeper that refuses us answers before we ask, and closes: that the connection is broken is heard first, once. */
-static ssize_t get_answer(int sock, ssize_t sent, struct control_answer *answer, struct wire_fds *fds)
+static ssize_t get_answer(int sock, ssize_t sent, struct control_answer *answer,
+                          struct wire_fds *fds)
 {
     if (sent < 0 && sent != -EPIPE && sent != -ECONNRESET)
         return sent;
@@ -166,7 +170,8 @@ static ssize_t get_answer(int sock, ssize_t sent, struct control_answer *answer,
     return n == -ECONNRESET ? wire_receive(sock, answer, sizeof *answer, fds) : n;
 }
 
-int control_ask(int sock, const void *request, size_t size, int fd, struct control_answer *answer, int *back)
+int control_ask(int sock, const void *request, size_t size, int fd, struct control_answer *answer,
+                int *back)
 {
     struct iovec iov = { (void *)(uintptr_t)request, size };
     struct wire_fds fds = { .count = 0 };
@@ -202,14 +207,22 @@ int control_status(int sock, struct control_answer *answer, int *block)
 const char *control_error(int error)
 {
     switch (error) {
-    case -ENOENT: return "there is no such control socket";
-    case -ECONNREFUSED: return "nobody listens there any more";
-    case -EPROTOTYPE: return "not a control socket";
+    case -ENOENT:
+        return "there is no such control socket";
+    case -ECONNREFUSED:
+        return "nobody listens there any more";
+    case -EPROTOTYPE:
+        return "not a control socket";
     case -EAGAIN:
-    case -ETIMEDOUT: return "its keeper does not answer";
-    case -ECONNRESET: return "its keeper has ended";
-    case -EPROTO: return "its keeper is of another build, and is not understood";
-    case -EACCES: return "not allowed: it belongs to another user";
-    default: return strerror(-error);
+    case -ETIMEDOUT:
+        return "its keeper does not answer";
+    case -ECONNRESET:
+        return "its keeper has ended";
+    case -EPROTO:
+        return "its keeper is of another build, and is not understood";
+    case -EACCES:
+        return "not allowed: it belongs to another user";
+    default:
+        return strerror(-error);
     }
 }

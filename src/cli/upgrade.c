@@ -23,14 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PATIENCE 30u /* s, for the answer: the keeper has its own */
+#define PATIENCE 30u       /* s, for the answer: the keeper has its own */
 #define PROBE_PATIENCE 10u /* s, for a program to say what it can do */
 
 enum { BINARY = 1, KEEPER };
 
 static const struct cli_option options[] = {
     { "binary", "FILE", "the program that shall run the device; this one, if\nnot given", BINARY },
-    { "keeper", NULL, "replace the keeper instead of what it keeps: by the\noutboard-keeper beside FILE", KEEPER },
+    { "keeper", NULL,
+      "replace the keeper instead of what it keeps: by the\noutboard-keeper beside FILE", KEEPER },
     { NULL, NULL, NULL, 0 },
 };
 
@@ -39,9 +40,10 @@ static const struct cli_command command = {
     .usage = "VM/DEVICE|CONTROL [--binary=FILE] [--keeper]",
     .summary = "Replace the program that runs a device, while its guest goes on",
     .options = options,
-    .more = "CONTROL is the path of a control socket: outboard serve --control-path.\n"
-            "If the new program cannot take over, or dies in its first second, the old one goes on,\n"
-            "and the reason is told.\n",
+    .more =
+        "CONTROL is the path of a control socket: outboard serve --control-path.\n"
+        "If the new program cannot take over, or dies in its first second, the old one goes on,\n"
+        "and the reason is told.\n",
 };
 
 /* ---- The program -------------------------------------------------------------------------------------- */
@@ -151,7 +153,8 @@ static int open_program(const char *given, char path[PATH_MAX], int *fd)
     if (*fd < 0 || fstat(*fd, &st) < 0)
         return cli_error("upgrade", "%s: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode) || access(path, X_OK) < 0)
-        return cli_error("upgrade", "%s: %s", path, S_ISREG(st.st_mode) ? strerror(errno) : "not a program");
+        return cli_error("upgrade", "%s: %s", path,
+                         S_ISREG(st.st_mode) ? strerror(errno) : "not a program");
     return CLI_OK;
 }
 
@@ -172,8 +175,8 @@ static int connect_to(const struct control_target *target, int *sock, struct kee
     return CLI_OK;
 }
 
-static int ask(const struct control_target *target, int sock, enum control_what what, const char *path,
-               int program, struct keeper_status *after)
+static int ask(const struct control_target *target, int sock, enum control_what what,
+               const char *path, int program, struct keeper_status *after)
 {
     struct {
         struct control_request head;
@@ -243,7 +246,8 @@ static int upgrade(const struct control_target *target, const char *binary, bool
         ret = open_program(keeper_path, path, &program);
     }
     if (ret == CLI_OK)
-        ret = keeper ? upgrade_keeper(target, path, program) : upgrade_worker(target, path, program);
+        ret = keeper ? upgrade_keeper(target, path, program)
+                     : upgrade_worker(target, path, program);
     if (program >= 0)
         close(program);
     return ret;
@@ -265,8 +269,12 @@ int cli_upgrade(int argc, char **argv)
                 return cli_usage("upgrade", "%s: one device at a time", args.value);
             device = args.value;
             break;
-        case BINARY: binary = args.value; break;
-        case KEEPER: keeper = true; break;
+        case BINARY:
+            binary = args.value;
+            break;
+        case KEEPER:
+            keeper = true;
+            break;
         }
     if (word != CLI_END)
         return cli_exit(word);
@@ -278,8 +286,8 @@ int cli_upgrade(int argc, char **argv)
     if (found.count == 1)
         ret = upgrade(&found.target[0], binary, keeper);
     else
-        ret = cli_usage("upgrade", "%s: has %u devices, %s is the first: name one", device, found.count,
-                        found.target[0].label);
+        ret = cli_usage("upgrade", "%s: has %u devices, %s is the first: name one", device,
+                        found.count, found.target[0].label);
     control_free(&found);
     return ret;
 }

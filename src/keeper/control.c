@@ -120,7 +120,8 @@ static void tell_status(struct keeper *k, struct control *c)
 }
 
 /* The answer comes later, unless it cannot even begin. */
-static void begin_upgrade(struct keeper *k, struct control *c, const char *path, struct descriptors *d)
+static void begin_upgrade(struct keeper *k, struct control *c, const char *path,
+                          struct descriptors *d)
 {
     const char *why = NULL;
     int program = descriptors_take_one(d);
@@ -130,7 +131,8 @@ static void begin_upgrade(struct keeper *k, struct control *c, const char *path,
         answer(k, c, result, why, -1);
 }
 
-static void replace_keeper(struct keeper *k, struct control *c, const char *path, struct descriptors *d)
+static void replace_keeper(struct keeper *k, struct control *c, const char *path,
+                           struct descriptors *d)
 {
     const char *why = NULL;
     int result = d->count == 1 ? reexec(k, c, d->fd[0], path, &why) : -EINVAL;
@@ -147,9 +149,11 @@ static void serve(struct keeper *k, struct control *c, const struct control_requ
         answer(k, c, -EINVAL, NULL, -1);
     else if (r->what == CONTROL_STATUS && !path && !d->count)
         tell_status(k, c);
-    else if (r->what == CONTROL_UPGRADE && path > 1 && memchr(r->path, '\0', path) == r->path + path - 1)
+    else if (r->what == CONTROL_UPGRADE && path > 1 &&
+             memchr(r->path, '\0', path) == r->path + path - 1)
         begin_upgrade(k, c, r->path, d);
-    else if (r->what == CONTROL_REEXEC && path > 1 && memchr(r->path, '\0', path) == r->path + path - 1)
+    else if (r->what == CONTROL_REEXEC && path > 1 &&
+             memchr(r->path, '\0', path) == r->path + path - 1)
         replace_keeper(k, c, r->path, d);
     else
         answer(k, c, -EINVAL, NULL, -1);

@@ -38,8 +38,9 @@ ssize_t packet_receive(int sock, void *buf, size_t size, struct descriptors *d)
 {
     char control[CMSG_SPACE(sizeof d->fd)] __attribute__((aligned(8)));
     struct iovec iov = { buf, size };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                        .msg_controllen = sizeof control };
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control
+    };
     ssize_t n;
 
     d->count = 0;

@@ -22,15 +22,17 @@
 #include <unistd.h>
 
 #define MAGIC UINT64_C(0x31504545524b424f) /* "OBKREEP1" */
-#define VERSION 1u /* one more whenever struct carried, or what it means, is another */
+#define VERSION 1u        /* one more whenever struct carried, or what it means, is another */
 #define TRY_PATIENCE 2000 /* ms */
 
 /* Members of struct keeper that go along as they are. */
-#define PLAIN(X)                                                                                              \
-    X(door) X(control_door) X(one_client) X(ready_fd) X(notify_fd) X(program) X(sent_which) X(sent_answer)    \
-    X(child) X(socket) X(counts) X(ready) X(child_ready) X(role) X(started) X(in_step) X(word) X(deaths)      \
-    X(messages) X(message_deaths) X(message_since) X(faults) X(start_at) X(dead) X(control) X(status_so_far)    \
-    X(alone) X(has_terminal) X(terminal)
+/* clang-format off */
+#define PLAIN(X) \
+    X(door) X(control_door) X(one_client) X(ready_fd) X(notify_fd) X(program) X(sent_which) \
+    X(sent_answer) X(child) X(socket) X(counts) X(ready) X(child_ready) X(role) X(started) \
+    X(in_step) X(word) X(deaths) X(messages) X(message_deaths) X(message_since) X(faults) \
+    X(start_at) X(dead) X(control) X(status_so_far) X(alone) X(has_terminal) X(terminal)
+/* clang-format on */
 
 struct carried {
     uint64_t magic;
@@ -41,7 +43,7 @@ struct carried {
     PLAIN(X)
 #undef X
     int32_t leaving; /* a worker that has yet to be buried */
-    int32_t asker; /* which control connection waits for an answer, -1: it has gone */
+    int32_t asker;   /* which control connection waits for an answer, -1: it has gone */
     uint32_t files;
     uint32_t held;
     struct {
@@ -54,8 +56,13 @@ struct carried {
 
 static int save(const struct keeper *k, const struct control *asker)
 {
-    struct carried c = { .magic = MAGIC, .version = VERSION, .size = sizeof c, .leaving = k->upgrade.leaving,
-                         .asker = (int32_t)(asker - k->control), .files = k->files, .held = k->held.count };
+    struct carried c = { .magic = MAGIC,
+                         .version = VERSION,
+                         .size = sizeof c,
+                         .leaving = k->upgrade.leaving,
+                         .asker = (int32_t)(asker - k->control),
+                         .files = k->files,
+                         .held = k->held.count };
     size_t held = k->held.count * sizeof *k->held.held;
 
 #define X(member) memcpy(&c.member, &k->member, sizeof c.member);
@@ -67,7 +74,8 @@ static int save(const struct keeper *k, const struct control *asker)
     int fd = memfd_create("outboard-keeper", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
-    if (pwrite(fd, &c, sizeof c, 0) == sizeof c && pwrite(fd, k->held.held, held, sizeof c) == (ssize_t)held)
+    if (pwrite(fd, &c, sizeof c, 0) == sizeof c &&
+        pwrite(fd, k->held.held, held, sizeof c) == (ssize_t)held)
         return fd;
     close(fd);
     return -EIO;
@@ -76,7 +84,8 @@ static int save(const struct keeper *k, const struct control *asker)
 /* Whether they stay open in the next program. */
 static void keep_descriptors(const struct keeper *k, bool keep)
 {
-    const int own[] = { k->door, k->control_door, k->ready_fd, k->notify_fd, k->program, k->socket, k->counts };
+    const int own[] = { k->door,    k->control_door, k->ready_fd, k->notify_fd,
+                        k->program, k->socket,       k->counts };
     int flag = keep ? 0 : FD_CLOEXEC;
 
     for (unsigned i = 0; i < sizeof own / sizeof *own; i++)
@@ -124,11 +133,14 @@ static bool would_take_over(const struct keeper *k, int program, const char *pat
     if (p.fd >= 0)
         close(p.fd);
     uint64_t tried = 0;
-    return waitid(P_PID, (id_t)pid, &end, WEXITED) == 0 && end.si_code == CLD_EXITED && end.si_status == 0 &&
-           pread(state, &tried, sizeof tried, offsetof(struct carried, tried)) == sizeof tried && tried == MAGIC;
+    return waitid(P_PID, (id_t)pid, &end, WEXITED) == 0 && end.si_code == CLD_EXITED &&
+           end.si_status == 0 &&
+           pread(state, &tried, sizeof tried, offsetof(struct carried, tried)) == sizeof tried &&
+           tried == MAGIC;
 }
 
-int reexec(struct keeper *k, const struct control *asker, int program, const char *path, const char **why)
+int reexec(struct keeper *k, const struct control *asker, int program, const char *path,
+           const char **why)
 {
     if (k->upgrade.phase || k->ending) {
         *why = k->ending ? "it is about to end" : "an upgrade of the worker is under way";
@@ -143,7 +155,8 @@ int reexec(struct keeper *k, const struct control *asker, int program, const cha
         keep_descriptors(k, false);
     }
     close(state);
-    *why = "this program does not take over: not an outboard-keeper, or of a build that knows another state";
+    *why =
+        "this program does not take over: not an outboard-keeper, or of a build that knows another state";
     return -ECANCELED;
 }
 
@@ -154,7 +167,8 @@ static int read_held(struct keeper *k, int fd, uint32_t count)
     struct held h;
 
     for (uint32_t i = 0; i < count; i++) {
-        int ret = pread(fd, &h, sizeof h, (off_t)(sizeof(struct carried) + i * sizeof h)) == sizeof h
+        int ret = pread(fd, &h, sizeof h, (off_t)(sizeof(struct carried) + i * sizeof h)) ==
+                          sizeof h
                       ? held_put(&k->held, h.name, h.fd, KEEPER_MAX_HELD)
                       : -EINVAL;
         if (ret < 0)
@@ -168,12 +182,13 @@ int reexec_resume(struct keeper *k, int fd, bool try)
     struct carried c;
     struct stat st;
 
-    if (pread(fd, &c, sizeof c, 0) != sizeof c || c.magic != MAGIC || c.version != VERSION || c.size != sizeof c ||
-        c.files != k->files || c.asker >= (int32_t)CONTROL_MOST || fstat(fd, &st) < 0 ||
-        st.st_size != (off_t)(sizeof c + c.held * sizeof(struct held)))
+    if (pread(fd, &c, sizeof c, 0) != sizeof c || c.magic != MAGIC || c.version != VERSION ||
+        c.size != sizeof c || c.files != k->files || c.asker >= (int32_t)CONTROL_MOST ||
+        fstat(fd, &st) < 0 || st.st_size != (off_t)(sizeof c + c.held * sizeof(struct held)))
         return -EINVAL;
     if (try)
-        return pwrite(fd, &c.magic, sizeof c.magic, offsetof(struct carried, tried)) < 0 ? -errno : 0;
+        return pwrite(fd, &c.magic, sizeof c.magic, offsetof(struct carried, tried)) < 0 ? -errno
+                                                                                         : 0;
 #define X(member) memcpy(&k->member, &c.member, sizeof c.member);
     PLAIN(X)
 #undef X

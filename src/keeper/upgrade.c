@@ -8,9 +8,10 @@
  *                          v                               v                      v
  *                         UNDO: the old program goes on, from what is in the block; when it does: ----> NONE
  *
- * The old worker ends when it rests; nobody waits for the kernel to clear up behind it. The new one makes a block of its own from the old one's, which stays as
- * it is, and nothing of the client is run before it is READY; then its block takes the place of the other. A
- * worker that dies after that leaves a block that the old program can read (server/handover.h).
+ * The old worker ends when it rests; nobody waits for the kernel to clear up behind it. The new one
+ * makes a block of its own from the old one's, which stays as it is, and nothing of the client is run
+ * before it is READY; then its block takes the place of the other. A worker that dies after that
+ * leaves a block that the old program can read (server/handover.h).
  */
 #include "keeper/keeper.h"
 
@@ -98,7 +99,8 @@ static const char *cannot_begin(const struct keeper *k, int program)
     return NULL;
 }
 
-int upgrade_begin(struct keeper *k, struct control *c, int program, const char *path, const char **why)
+int upgrade_begin(struct keeper *k, struct control *c, int program, const char *path,
+                  const char **why)
 {
     char *copy = strdup(path);
 
@@ -108,8 +110,12 @@ int upgrade_begin(struct keeper *k, struct control *c, int program, const char *
         free(copy);
         return -ECANCELED;
     }
-    k->upgrade = (struct upgrade){ .program = program, .path = copy, .asker = c, .began = keeper_now(),
-                                   .leaving = k->upgrade.leaving, .asked = k->child };
+    k->upgrade = (struct upgrade){ .program = program,
+                                   .path = copy,
+                                   .asker = c,
+                                   .began = keeper_now(),
+                                   .leaving = k->upgrade.leaving,
+                                   .asked = k->child };
     enter(k, UPGRADE_REST, REST_PATIENCE);
     child_signal(k, SIGUSR1);
     return 0;
@@ -139,7 +145,7 @@ void upgrade_rests(struct keeper *k)
     if (k->upgrade.phase != UPGRADE_REST)
         return;
     k->upgrade.rests = true;
-    if (!k->upgrade.leaving) /* else this one ends before anything goes on, too */
+    if (!k->upgrade.leaving)                /* else this one ends before anything goes on, too */
         k->upgrade.deadline = keeper_now(); /* when it has its answer */
 }
 
@@ -244,7 +250,10 @@ void upgrade_tick(struct keeper *k)
         }
         break;
     case UPGRADE_UNDO:
-    case UPGRADE_WATCH: finish(k); break;
-    case UPGRADE_NONE: break;
+    case UPGRADE_WATCH:
+        finish(k);
+        break;
+    case UPGRADE_NONE:
+        break;
     }
 }

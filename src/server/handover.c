@@ -39,8 +39,10 @@ static uint64_t shape(const struct ob_device *dev)
             h = mix(mix(h, r->areas[a].offset), r->areas[a].size);
     }
     for (unsigned i = 0; i < dev->irq_types; i++)
-        h = mix(mix(mix(h, dev->irq_type[i].first), dev->irq_type[i].count), dev->irq_type[i].flags);
-    return mix(mix(mix(mix(h, dev->lines), dev->plugin->timers), dev->plugin->dmas), dev->config_size);
+        h = mix(mix(mix(h, dev->irq_type[i].first), dev->irq_type[i].count),
+                dev->irq_type[i].flags);
+    return mix(mix(mix(mix(h, dev->lines), dev->plugin->timers), dev->plugin->dmas),
+               dev->config_size);
 }
 
 struct table *handover_table(const struct ob_device *dev)
@@ -85,7 +87,8 @@ static int check_parts(const struct ob_device *dev, const struct foreign *f, cha
         if (!foreign_part(f, mine->name, &size))
             FAIL(why, "its block has no part \"%s\"", mine->name);
         if (is_copied(i) && size != mine->size)
-            FAIL(why, "its part \"%s\" has %" PRIu64 " bytes, and not %" PRIu64, mine->name, size, mine->size);
+            FAIL(why, "its part \"%s\" has %" PRIu64 " bytes, and not %" PRIu64, mine->name, size,
+                 mine->size);
     }
     return 0;
 }
@@ -101,7 +104,8 @@ static int check_config(struct ob_device *dev, const struct foreign *f, char why
         dev->bus->reset(dev);
     for (uint32_t i = 0; i < dev->config_size && i < size; i++)
         if ((there[i] ^ dev->config[i]) & ~dev->config_mask[i])
-            FAIL(why, "byte 0x%x of config space is %02x here, and %02x there", i, dev->config[i], there[i]);
+            FAIL(why, "byte 0x%x of config space is %02x here, and %02x there", i, dev->config[i],
+                 there[i]);
     server_step_undo(dev);
     return 0;
 }
@@ -119,8 +123,8 @@ static void take_parts(struct ob_device *dev, const struct foreign *f)
 }
 
 /* A transfer's buffer lies in the device's state, wherever that is. */
-static int move_buffers(struct ob_device *dev, const struct fields *mine, const struct fields *theirs,
-                        char why[FIELDS_WHY])
+static int move_buffers(struct ob_device *dev, const struct fields *mine,
+                        const struct fields *theirs, char why[FIELDS_WHY])
 {
     for (unsigned i = 0; i < dev->plugin->dmas; i++) {
         struct shared_dma *d = &dev->work->dma[i];
@@ -133,7 +137,8 @@ static int move_buffers(struct ob_device *dev, const struct fields *mine, const 
 
 /* ---- What is the device's ------------------------------------------------------------------------------ */
 
-static int load(struct ob_device *dev, struct fields *mine, const struct fields *theirs, char why[FIELDS_WHY])
+static int load(struct ob_device *dev, struct fields *mine, const struct fields *theirs,
+                char why[FIELDS_WHY])
 {
     uint64_t size = fields_size(theirs), now = ob_now(dev);
     uint8_t *stream = malloc(size);
@@ -185,7 +190,8 @@ static int take(struct ob_device *dev, const struct foreign *f, struct fields *m
     return ret;
 }
 
-static int check_table(const struct ob_device *dev, const struct table *t, bool upgrade, char why[FIELDS_WHY])
+static int check_table(const struct ob_device *dev, const struct table *t, bool upgrade,
+                       char why[FIELDS_WHY])
 {
     uint32_t version = dev->plugin->state.version;
 
@@ -202,7 +208,8 @@ static int check_table(const struct ob_device *dev, const struct table *t, bool 
     return 0;
 }
 
-static int take_all(struct ob_device *dev, const struct foreign *f, bool upgrade, char why[FIELDS_WHY])
+static int take_all(struct ob_device *dev, const struct foreign *f, bool upgrade,
+                    char why[FIELDS_WHY])
 {
     static const struct ob_field none[] = { OB_END };
     const struct ob_state_info *info = &dev->plugin->state;
@@ -240,6 +247,7 @@ int handover_take(struct ob_device *dev, int fd, bool upgrade)
     ret = take_all(dev, &f, upgrade, why);
     foreign_close(&f);
     if (ret < 0 && why[0])
-        server_log(dev, "cannot take over from %s build: %s", upgrade ? "the running" : "another", why);
+        server_log(dev, "cannot take over from %s build: %s", upgrade ? "the running" : "another",
+                   why);
     return ret;
 }

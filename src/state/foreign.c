@@ -76,7 +76,8 @@ void *foreign_part(const struct foreign *f, const char *name, uint64_t *size)
 /* To look at a hole would fill it with zeros. (#syscalls worker: lseek) */
 void foreign_copy(const struct foreign *f, const void *part, void *to, uint64_t size)
 {
-    off_t start = (const uint8_t *)part - (const uint8_t *)f->h, end = start + (off_t)size, at = start;
+    off_t start = (const uint8_t *)part - (const uint8_t *)f->h, end = start + (off_t)size,
+          at = start;
 
     while (at < end) {
         off_t data = lseek(f->fd, at, SEEK_DATA);
@@ -84,6 +85,7 @@ void foreign_copy(const struct foreign *f, const void *part, void *to, uint64_t 
             return;
         off_t hole = lseek(f->fd, data, SEEK_HOLE);
         at = hole < 0 || hole > end ? end : hole;
-        memcpy((uint8_t *)to + (data - start), (const uint8_t *)part + (data - start), (size_t)(at - data));
+        memcpy((uint8_t *)to + (data - start), (const uint8_t *)part + (data - start),
+               (size_t)(at - data));
     }
 }

@@ -32,7 +32,8 @@ static void fill(struct table *t, const struct ob_field *f, const struct ob_fiel
         .stride = array ? array->size : 0,
         .offset = (uint64_t)f->offset + (array ? array->offset : 0),
     };
-    snprintf(to->name, sizeof to->name, "%s%s%s", array ? array->name : "", array ? "[]." : "", f->name);
+    snprintf(to->name, sizeof to->name, "%s%s%s", array ? array->name : "", array ? "[]." : "",
+             f->name);
 }
 
 void table_fill(struct table *t, const struct ob_field *fields)
@@ -69,7 +70,8 @@ static bool makes_sense(const struct table_field *f, uint64_t state_size)
         (f->kind == OB_FIELD_TIME && f->size != 8) || (f->structs > 1 && f->stride < group))
         return false;
     uint64_t all = (uint64_t)(f->structs - 1) * f->stride; /* no overflow: 32 bits each */
-    return group <= state_size && all <= state_size - group && f->offset <= state_size - group - all;
+    return group <= state_size && all <= state_size - group &&
+           f->offset <= state_size - group - all;
 }
 
 static void add(struct fields *s, const struct table_field *f, uint32_t *index)
@@ -77,8 +79,14 @@ static void add(struct fields *s, const struct table_field *f, uint32_t *index)
     const struct fields_section *of = &s->section[0];
 
     s->leaf[s->all++] = (struct leaf){
-        .section = of->name, .index = (*index)++, .kind = f->kind, .flags = f->flags, .size = f->size,
-        .count = f->count, .structs = f->structs, .stride = f->stride,
+        .section = of->name,
+        .index = (*index)++,
+        .kind = f->kind,
+        .flags = f->flags,
+        .size = f->size,
+        .count = f->count,
+        .structs = f->structs,
+        .stride = f->stride,
         .base = (uint8_t *)of->base + f->offset,
     };
     memcpy(s->leaf[s->all - 1].name, f->name, sizeof f->name);
@@ -142,7 +150,8 @@ static const struct leaf *find(const struct fields *s, const char *name)
 
 static bool is_same(const struct leaf *a, const struct leaf *b)
 {
-    return a->kind == b->kind && a->size == b->size && a->count == b->count && a->structs == b->structs;
+    return a->kind == b->kind && a->size == b->size && a->count == b->count &&
+           a->structs == b->structs;
 }
 
 int table_covers(const struct fields *new, const struct fields *old, char why[FIELDS_WHY])
@@ -152,7 +161,8 @@ int table_covers(const struct fields *new, const struct fields *old, char why[FI
         if (!l)
             FAIL(why, "field %s: not known here, so there would be no way back", old->leaf[i].name);
         if (!is_same(l, &old->leaf[i]))
-            FAIL(why, "field %s: of another kind or size here, so there would be no way back", l->name);
+            FAIL(why, "field %s: of another kind or size here, so there would be no way back",
+                 l->name);
     }
     return 0;
 }
@@ -172,8 +182,8 @@ int table_copy(struct fields *to, const struct fields *from, char why[FIELDS_WHY
 }
 
 /* The group of a field's elements that holds the range; false: none does. */
-static bool holds(const struct leaf *l, uint64_t start, uint64_t offset, uint64_t size, uint32_t *group,
-                  uint64_t *at)
+static bool holds(const struct leaf *l, uint64_t start, uint64_t offset, uint64_t size,
+                  uint32_t *group, uint64_t *at)
 {
     uint64_t bytes = (uint64_t)l->size * l->count;
 
@@ -192,12 +202,14 @@ int table_find(const struct fields *to, const struct fields *from, uint64_t size
 
     for (unsigned i = 0; i < from->all; i++) {
         const struct leaf *f = &from->leaf[i];
-        if (!holds(f, (uint64_t)(f->base - (uint8_t *)from->section[0].base), *offset, size, &group, &at))
+        if (!holds(f, (uint64_t)(f->base - (uint8_t *)from->section[0].base), *offset, size, &group,
+                   &at))
             continue;
         const struct leaf *l = find(to, f->name);
         if (!l || !is_same(l, f))
             return -EINVAL;
-        *offset = (uint64_t)(l->base - (uint8_t *)to->section[0].base) + (uint64_t)group * l->stride + at;
+        *offset = (uint64_t)(l->base - (uint8_t *)to->section[0].base) +
+                  (uint64_t)group * l->stride + at;
         return 0;
     }
     return -EINVAL;

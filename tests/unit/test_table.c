@@ -2,8 +2,8 @@
  * test_table.c - a state in the block of another build: what is found in there, and what damaged ones lead to.
  */
 #include <setjmp.h>
-#include <stddef.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
@@ -35,7 +35,8 @@ struct new_queue {
     uint16_t head;
     uint64_t address;
 };
-struct new {
+struct new
+{
     uint8_t pad[100];
     uint32_t under_way;
     uint8_t bytes[10];
@@ -44,16 +45,26 @@ struct new {
     uint32_t a, more;
 };
 
-static const struct ob_field queue_fields[] = { OB_INT(struct queue, address), OB_INT(struct queue, head), OB_END };
+static const struct ob_field queue_fields[] = { OB_INT(struct queue, address),
+                                                OB_INT(struct queue, head), OB_END };
 static const struct ob_field old_fields[] = {
-    OB_INT(struct old, a), OB_INTS(struct old, many), OB_STRUCTS(struct old, queue, queue_fields),
-    OB_BYTES(struct old, bytes), OB_RUNTIME_INT(struct old, under_way), OB_END,
+    OB_INT(struct old, a),
+    OB_INTS(struct old, many),
+    OB_STRUCTS(struct old, queue, queue_fields),
+    OB_BYTES(struct old, bytes),
+    OB_RUNTIME_INT(struct old, under_way),
+    OB_END,
 };
 static const struct ob_field new_queue_fields[] = { OB_INT(struct new_queue, head),
                                                     OB_INT(struct new_queue, address), OB_END };
 static const struct ob_field new_fields[] = {
-    OB_RUNTIME_INT(struct new, under_way), OB_OPTIONAL_INT(struct new, more), OB_BYTES(struct new, bytes),
-    OB_STRUCTS(struct new, queue, new_queue_fields), OB_INTS(struct new, many), OB_INT(struct new, a), OB_END,
+    OB_RUNTIME_INT(struct new, under_way),
+    OB_OPTIONAL_INT(struct new, more),
+    OB_BYTES(struct new, bytes),
+    OB_STRUCTS(struct new, queue, new_queue_fields),
+    OB_INTS(struct new, many),
+    OB_INT(struct new, a),
+    OB_END,
 };
 
 static struct table *table_of(const struct ob_field *fields, uint64_t *size)
@@ -106,7 +117,8 @@ static void test_there_and_back(void **unused)
     char why[FIELDS_WHY] = "";
 
     fill(&before, sizeof before);
-    struct table *old_table = table_of(old_fields, &old_size), *new_table = table_of(new_fields, &new_size);
+    struct table *old_table = table_of(old_fields, &old_size),
+                 *new_table = table_of(new_fields, &new_size);
     struct fields *from = table_open(old_table, old_size, "device", &before, sizeof before, why);
     struct fields *to = fields_of(new_fields, &new);
     assert_non_null(from);
@@ -129,7 +141,8 @@ static void test_there_and_back(void **unused)
     assert_int_equal(table_copy(back, from, why), 0);
     assert_same(&after, &new);
     assert_int_equal(after.under_way, 77);
-    assert_int_not_equal(table_covers(back, from, why), 0); /* the other way there is a field too many */
+    assert_int_not_equal(table_covers(back, from, why),
+                         0); /* the other way there is a field too many */
     assert_non_null(strstr(why, "field more"));
     fields_free(from);
     fields_free(to);
@@ -213,7 +226,9 @@ static void test_damaged_tables(void **unused)
 
 static int make_block(bool open_step)
 {
-    const struct block_part parts[] = { { "one", 0, 5000 }, { "hole", 0, 1 << 20 }, { "two", 0, 100 } };
+    const struct block_part parts[] = { { "one", 0, 5000 },
+                                        { "hole", 0, 1 << 20 },
+                                        { "two", 0, 100 } };
     struct block b;
 
     assert_int_equal(block_create(&b, parts, 3), 0);
