@@ -12,6 +12,9 @@
 #include "worker/keeping.h"
 #include "worker/lobby.h"
 
+#undef SET
+#include "../devices/nvme/nvme.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -84,9 +87,12 @@ static void come_by(uint32_t point)
         poll(NULL, 0, -1); /* a call that every worker may make */
 }
 
+#define SAME(name) static_assert(__builtin_types_compatible_p(__typeof__(name), __typeof__(__real_##name)), #name);
+
 #define POINT(words, type, name, parameters, arguments) \
     type __real_##name parameters;                      \
     type __wrap_##name parameters;                      \
+    SAME(name)                                          \
     type __wrap_##name parameters                       \
     {                                                   \
         come_by(BEFORE_##name);                         \
@@ -97,6 +103,7 @@ static void come_by(uint32_t point)
 #define ACT(words, name, parameters, arguments) \
     void __real_##name parameters;              \
     void __wrap_##name parameters;              \
+    SAME(name)                                  \
     void __wrap_##name parameters               \
     {                                           \
         come_by(BEFORE_##name);                 \
