@@ -16,14 +16,20 @@ struct packet {
     uint8_t bytes[KEEPER_MAX_SEND];
 };
 
+/* What a worker gives is held in every case, or closed. */
+static int hold(struct keeper *k, uint32_t name, int fd)
+{
+    if (fd < k->most)
+        return held_put(&k->held, name, fd, KEEPER_MAX_HELD);
+    close(fd);
+    return -EMFILE;
+}
+
 static int put(struct keeper *k, uint32_t name, struct descriptors *d)
 {
     int fd = descriptors_take_one(d);
 
-    if (fd < k->most)
-        return fd < 0 ? fd : held_put(&k->held, name, fd, KEEPER_MAX_HELD);
-    close(fd);
-    return -EMFILE;
+    return fd < 0 ? fd : hold(k, name, fd);
 }
 
 /* Once for each `which`: a successor that cannot know whether it was done asks again. */
@@ -84,7 +90,7 @@ static int accept_for(struct keeper *k, uint32_t name, uint32_t as)
     keeper_hurry(false);
     if (fd < 0)
         return -error;
-    int ret = held_put(&k->held, as, fd, KEEPER_MAX_HELD);
+    int ret = hold(k, as, fd);
     return ret < 0 ? ret : get(k, as);
 }
 

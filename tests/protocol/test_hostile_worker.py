@@ -5,6 +5,7 @@ The keeper starts any program, so the worker here is a script, in the words of s
 
 import errno
 import os
+import re
 import resource
 import signal
 import socket
@@ -15,15 +16,16 @@ from pathlib import Path
 import pytest
 
 from control import Control
-from program import OUTBOARD, child
+from program import OUTBOARD, TOP, child
 
 KEEPER = Path(OUTBOARD).parent / "outboard-keeper"
 
-WORKER = """
+# The requests by their names: PUT = 1...
+WORDS = re.findall(r"^    KEEPER_(\w+)[, ]", (TOP / "src/keeper/protocol.h").read_text(), re.MULTILINE)
+WORKER = f"{', '.join(WORDS)} = range(1, {len(WORDS) + 1})" + """
 import errno, fcntl, os, signal, socket, struct, sys
 
 keeper = socket.socket(fileno=int(sys.argv[-2].split("=")[1]))
-PUT, DROP, GET, NEXT, SEND, OPEN, DEAD, READY = range(1, 9)
 BLOCK, BELL, SEAT = 0x10000001, 0x10000002, 0x11000000
 
 def ask(what, name=0, fd=None, flags=0):
@@ -125,17 +127,35 @@ def test_a_block_that_blocks(keep, tmp_path):
     assert ends(keeper)
 
 
-def test_all_descriptors_that_there_are(keep, tmp_path):
+PUT_ONE = "ask(PUT, 0x20000000 + i, 0)"
+ACCEPT_ONE = "accept(0x20000000 + i)"
+
+
+@pytest.mark.parametrize("one", [PUT_ONE, ACCEPT_ONE], ids=["put", "accepted"])
+def test_all_descriptors_that_there_are(keep, tmp_path, one):
     """Some are left for those who come, and for the next worker."""
     keeper = keep("""
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(b"")
+listener.listen(4)
+ask(PUT, 1, listener.fileno())
+
+def accept(name):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(listener.getsockname())
+        fd = ask(ACCEPT, 1, flags=name)
+    if fd > 0:
+        os.close(fd)
+    return min(fd, 0)
+
 if number() == 1:
-    answers = {ask(PUT, 0x20000000 + i, 0) for i in range(400)}
+    answers = {ONE for i in range(400)}
     os.write(2, b"%r\\n" % answers)
     ask(READY)
     os.kill(os.getpid(), signal.SIGKILL)
 ask(READY)
 live()
-""", limit=256)
+""".replace("ONE", one), limit=256)
     assert status(tmp_path, lambda s: s.number == 2 and s.ready).killed == 1
     clients = [socket.socket(socket.AF_UNIX) for _ in range(8)]
     for c in clients:
