@@ -2,7 +2,8 @@
  * keeper.c - the program: its command line, its loop, its end.
  *
  *     outboard-keeper --name=NAME [--door=FD] [--socket-path=PATH] [--client=FD] [--ready-fd=FD]
- *                     [--notify-fd=FD] [--control=FD --control-path=PATH] [--file=PATH | --read-file=PATH]... -- COMMAND...
+ *                     [--notify-fd=FD] [--control=FD --control-path=PATH] [--file=PATH | --read-file=PATH]...
+ *                     -- COMMAND...
  *
  * It is started by "outboard serve", which checks what people type and gives it open descriptors. The
  * COMMAND starts a worker; two words are added to it.
