@@ -8,6 +8,7 @@
 #ifndef NVME_ENGINE_H
 #define NVME_ENGINE_H
 
+#include <outboard/device.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -48,6 +49,7 @@ struct engine_kind {
     void (*kick)(struct nvme_engine *e); /* what was submitted starts now at the latest */
     struct engine_request *(*reap)(struct nvme_engine *e); /* or NULL */
     bool (*ready)(const struct nvme_engine *e); /* cheap: would reap() find one? */
+    const struct ob_syscall *syscalls; /* that it makes once it is open */
 };
 
 extern const struct engine_kind engine_uring, engine_threads;

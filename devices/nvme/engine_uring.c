@@ -11,6 +11,9 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+
+#include "syscalls_uring.h"
 
 #define SUBMISSIONS 256u
 
@@ -101,6 +104,7 @@ static void prepare(struct io_uring_sqe *sqe, const struct engine_request *r)
     }
 }
 
+/* #syscalls uring: io_uring_enter */
 static void uring_kick(struct nvme_engine *e)
 {
     struct uring *u = (struct uring *)e;
@@ -170,4 +174,5 @@ const struct engine_kind engine_uring = {
     .kick = uring_kick,
     .reap = uring_reap,
     .ready = uring_ready,
+    .syscalls = syscalls_uring,
 };

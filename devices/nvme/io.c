@@ -126,6 +126,7 @@ void io_count(struct ob_device *dev, uint8_t opcode, uint64_t bytes)
     }
 }
 
+/* #syscalls nvme: preadv2 pwritev2 */
 bool io_at_once(struct ob_device *dev, const struct nvme_command *c, const struct io *io)
 {
     const bool write = c->opcode == NVM_WRITE;

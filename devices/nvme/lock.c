@@ -93,6 +93,7 @@ static struct flock using(const struct private *p, uint32_t i)
                            .l_start = BARRIER + (off_t)(p->number * NAMESPACES + i) };
 }
 
+/* #syscalls nvme: fcntl */
 static int set(int fd, struct flock l)
 {
     return fcntl(fd, F_OFD_SETLK, &l) < 0 ? -errno : 0;

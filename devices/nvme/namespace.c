@@ -29,6 +29,7 @@
 
 /* ---- Opening --------------------------------------------------------------------------------------- */
 
+/* #syscalls nvme: fstat newfstatat ioctl[1]=BLKGETSIZE64 */
 static int file_size(int fd, uint64_t *bytes)
 {
     struct stat st;
@@ -134,13 +135,26 @@ static int open_file(struct ob_device *dev, uint32_t i, const char *path, bool d
     return 0;
 }
 
+/* The keeper has it too: the kernel takes some 15 ms to end one, and a process does not die before. */
+static void open_inotify(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    p->inotify = ob_kept(dev, KEEP_INOTIFY);
+    if (p->inotify >= 0)
+        return;
+    p->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (p->inotify >= 0)
+        ob_keep(dev, KEEP_INOTIFY, p->inotify);
+}
+
 int namespaces_open(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
     const char *path;
     bool direct;
 
-    p->inotify = -1;
+    open_inotify(dev);
     if (ob_parse_bool(ob_option(dev, "direct"), &direct) < 0)
         return -EINVAL;
     for (unsigned i = 0; (path = ob_option_nth(dev, "file", i)); i++) {
@@ -206,20 +220,27 @@ void namespaces_look(struct ob_device *dev)
     }
 }
 
-/* Idle: inotify tells of changes. (A block device has no such thing: admin commands look.) */
+static void look_later(struct ob_device *dev)
+{
+    ob_timer_set(dev, TIMER_SIZES, ob_now(dev) + LOOK_NS);
+}
+
+/* Idle: inotify tells of changes. (A block device has no such thing: admin commands look.) Where it is not
+ * to be had, the timer goes on. */
 static void watch(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
-    char path[64];
 
     for (uint32_t i = 0; i < p->namespaces; i++) {
-        snprintf(path, sizeof path, "/proc/self/fd/%d", p->ns[i].fd);
-        p->ns[i].watch = inotify_add_watch(p->inotify, path, IN_MODIFY);
+        p->ns[i].watch = ob_watch_file(dev, p->inotify, "file", i);
+        p->sizes_watched |= p->ns[i].watch >= 0;
     }
-    p->sizes_watched = true;
     namespaces_look(dev); /* what changed before the watch was there */
+    if (!p->sizes_watched)
+        look_later(dev);
 }
 
+/* #syscalls nvme: inotify_rm_watch */
 static void unwatch(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);
@@ -228,9 +249,10 @@ static void unwatch(struct ob_device *dev)
         if (p->ns[i].watch >= 0)
             inotify_rm_watch(p->inotify, p->ns[i].watch);
     p->sizes_watched = false;
-    ob_timer_set(dev, TIMER_SIZES, ob_now(dev) + LOOK_NS);
+    look_later(dev);
 }
 
+/* #syscalls nvme: read */
 static void changed(struct ob_device *dev, int fd, uint32_t events)
 {
     struct private *p = ob_private(dev);
@@ -261,7 +283,7 @@ void namespaces_timer(struct ob_device *dev)
     if (p->written) {
         p->written = false;
         namespaces_look(dev);
-        ob_timer_set(dev, TIMER_SIZES, ob_now(dev) + LOOK_NS);
+        look_later(dev);
         return;
     }
     watch(dev);
@@ -269,20 +291,7 @@ void namespaces_timer(struct ob_device *dev)
 
 void namespaces_reset(struct ob_device *dev)
 {
-    ob_timer_set(dev, TIMER_SIZES, ob_now(dev) + LOOK_NS);
-}
-
-/* The keeper has it too: the kernel takes some 15 ms to end one, and a process does not die before. */
-static void open_inotify(struct ob_device *dev)
-{
-    struct private *p = ob_private(dev);
-
-    p->inotify = ob_kept(dev, KEEP_INOTIFY);
-    if (p->inotify >= 0)
-        return;
-    p->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (p->inotify >= 0)
-        ob_keep(dev, KEEP_INOTIFY, p->inotify);
+    look_later(dev);
 }
 
 int namespaces_start(struct ob_device *dev)
@@ -295,8 +304,6 @@ int namespaces_start(struct ob_device *dev)
             SET(dev, s->blocks[i], p->ns[i].blocks);
         p->ns[i].blocks = s->blocks[i]; /* a successor goes on with what the guest was told */
     }
-    if (p->inotify < 0)
-        open_inotify(dev);
     if (p->inotify < 0)
         return 0; /* none to be had: admin commands look */
     watch(dev);

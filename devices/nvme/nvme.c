@@ -10,7 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
+
+#include "syscalls_nvme.h"
 
 #define BAR_SIZE 0x4000u /* registers and doorbells, MSI-X table, pending bits, each in pages of its own */
 #define MSIX_TABLE 0x2000u
@@ -103,7 +108,7 @@ static int open_engine(struct ob_device *dev)
     if (!p->engine)
         return bad(dev, "engine", strerror(errno));
     ob_debug(dev, "engine %s", p->engine->kind->name);
-    return 0;
+    return ob_syscalls(dev, p->engine->kind->syscalls);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------------- */
@@ -113,6 +118,8 @@ static int open_nvme(struct ob_device *dev)
     struct private *p = ob_private(dev);
     int ret = read_options(dev);
 
+    if (ret == 0)
+        ret = ob_syscalls(dev, syscalls_nvme);
     if (ret == 0)
         ret = namespaces_open(dev);
     if (ret == 0 && !p->serial[0])

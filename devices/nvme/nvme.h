@@ -253,8 +253,8 @@ struct nvme_namespace {
     uint8_t at_once;   /* enum at_once */
     bool no_zero_range;
     bool no_punch;
-    uint64_t hash;     /* for its identifiers */
     int watch;         /* inotify's */
+    uint64_t hash;     /* for its identifiers */
 };
 
 /* Which I/O may be tried on the loop's thread, since it will not wait for a disk. */

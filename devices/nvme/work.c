@@ -21,6 +21,7 @@ void work_soon(struct ob_device *dev)
         ob_poll_until(dev, 1); /* one look, at once */
 }
 
+/* #syscalls nvme: sched_yield */
 bool work_pending(struct ob_device *dev)
 {
     struct private *p = ob_private(dev);

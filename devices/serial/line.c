@@ -35,29 +35,38 @@ static void close_end(struct ob_device *dev, struct line_end *end)
 
 /*
  * Nothing tells the master's descriptor that somebody opened the terminal, and EPOLLHUP holds on
- * while nobody has. So while nobody has, the master is not watched, but the opening of its path is.
- * inotify events are not read: that would be a read(2) without ob_read(). A new descriptor for each
- * wait does without.
+ * while nobody has. So while nobody has, the master is not watched, but the opening of its path is, by
+ * inotify. That watch is made once, while there are paths.
  */
+static void watch_openings(struct ob_device *dev, struct line *line)
+{
+    line->arrivals.fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    if (line->arrivals.fd < 0 || inotify_add_watch(line->arrivals.fd, line->path, IN_OPEN) < 0)
+        ob_error(dev, "cannot wait for %s to be opened: %s", line->path, strerror(errno));
+}
+
+/* #syscalls serial: read poll|ppoll */
+static void forget_openings(struct ob_device *dev, struct line *line)
+{
+    char events[1024] __attribute__((aligned(8)));
+
+    for (ssize_t n; line->arrivals.fd >= 0 && (n = read(line->arrivals.fd, events, sizeof events)) > 0;)
+        ob_moved(dev, (uint64_t)n, 0);
+}
+
 static void look_at_pty(struct ob_device *dev, struct line *line)
 {
     struct pollfd master = { .fd = line->master, .events = POLLIN };
 
-    close_end(dev, &line->arrivals);
-    int opening = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (opening < 0 || inotify_add_watch(opening, line->path, IN_OPEN) < 0)
-        ob_error(dev, "cannot wait for %s to be opened: %s", line->path, strerror(errno));
-
-    /* Only after that, or an opening in between would be missed. Who wrote and closed is there
-     * until that has been read. */
+    /* Before the look, or an opening in between would be missed. Who wrote and closed is there until that
+     * has been read. */
+    forget_openings(dev, line);
     if (poll(&master, 1, 0) == 1 && master.revents == POLLHUP) {
         end_watch(dev, &line->in);
         line->in.fd = line->out.fd = -1;
-        line->arrivals.fd = opening;
     } else {
+        end_watch(dev, &line->arrivals);
         line->in.fd = line->out.fd = line->master;
-        if (opening >= 0)
-            close(opening);
     }
 }
 
@@ -68,6 +77,7 @@ static int open_pty(struct ob_device *dev, struct line *line)
 
     line->master = ob_kept(dev, KEPT_MASTER);
     if (line->master >= 0 && ptsname_r(line->master, line->path, sizeof(line->path)) == 0) {
+        watch_openings(dev, line);
         look_at_pty(dev, line);
         return 0;
     }
@@ -89,6 +99,7 @@ static int open_pty(struct ob_device *dev, struct line *line)
         errno = -ret;
         goto failed;
     }
+    watch_openings(dev, line);
     look_at_pty(dev, line);
     dprintf(STDOUT_FILENO, "serial: %s\n", line->path);
     return 0;
@@ -152,7 +163,7 @@ static int open_socket(struct ob_device *dev, struct line *line, const char *pat
         ret = bind(line->arrivals.fd, any, sizeof(address));
     }
     if (ret == 0) {
-        strcpy(line->path, path); /* from here on ours to remove */
+        strcpy(line->path, path);
         ret = listen(line->arrivals.fd, 1);
     }
     if (ret == 0 && (ret = ob_keep(dev, KEPT_LISTENER, line->arrivals.fd)) < 0)
@@ -165,6 +176,7 @@ static int open_socket(struct ob_device *dev, struct line *line, const char *pat
     return 0;
 }
 
+/* #syscalls serial: accept4 */
 static void accept_client(struct ob_device *dev, struct line *line)
 {
     bool first = line->in.fd < 0;
@@ -282,11 +294,10 @@ void line_close(struct ob_device *dev, struct line *line)
     if (line->master >= 0)
         close(line->master);
     line->master = -1;
-    if (line->kind == LINE_SOCKET && line->path[0])
-        unlink(line->path);
     line->path[0] = '\0';
 }
 
+/* #syscalls serial: ioctl[1]=TCSETS */
 bool line_connected(const struct line *line)
 {
     return line->out.fd >= 0;
@@ -357,7 +368,8 @@ bool line_watch(struct ob_device *dev, struct line *line, bool input, bool outpu
     int in = input && !line->ended ? EPOLLIN : 0;
     int out = output ? EPOLLOUT : 0;
 
-    watch_end(dev, &line->arrivals, EPOLLIN, ready);
+    if (line->kind != LINE_PTY || line->in.fd < 0)
+        watch_end(dev, &line->arrivals, EPOLLIN, ready);
     if (line->in.fd == line->out.fd) {
         int events = in | out;
         if (!events && !line->ended) /* a client that only listens is watched for its going */

@@ -16,7 +16,11 @@
 #include <errno.h>
 #include <outboard/device.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
+
+#include "syscalls_serial.h"
 
 enum { TIMER_OUTPUT, TIMER_TIME_OUT, TIMER_INPUT, TIMER_HANDLER, TIMERS };
 
@@ -344,7 +348,9 @@ static int write_registers(struct ob_device *dev, uint64_t at, const void *buf, 
 
 static int open_line(struct ob_device *dev)
 {
-    return line_open(dev, line_of(dev), ob_option(dev, "path"));
+    int ret = ob_syscalls(dev, syscalls_serial);
+
+    return ret < 0 ? ret : line_open(dev, line_of(dev), ob_option(dev, "path"));
 }
 
 /* Of a state that somebody else made. */
@@ -411,7 +417,7 @@ static void irq_changed(struct ob_device *dev)
 /* ---- What it is ----------------------------------------------------------------------------- */
 
 static const struct ob_option options[] = {
-    { "path", "pty|FILE|unix:PATH|-", "what the port is connected to", "pty", 0 },
+    { "path", "pty|FILE|unix:PATH|-", "what the port is connected to", "pty", OB_OPTION_SOCKET },
     { NULL, NULL, NULL, NULL, 0 },
 };
 

@@ -39,6 +39,27 @@ extern "C" {
 
 struct ob_device; /* one device of a plugin's kind, made by the framework */
 
+/*
+ * SANDBOX. When open() has returned, the process gives up all that it does not hold: there is no file
+ * system any more, no network, no other process, and of the system calls only those that somebody asked
+ * for. So open() does what needs the world outside (files, sockets, rings, what a library reads at its
+ * first use), with the user's rights and before any byte of a peer is looked at; it starts no thread.
+ * From start() on a device uses what it has. It may accept connections, make threads, map memory
+ * without PROT_EXEC, and make eventfds and memory files; the system calls that it makes itself it tells
+ * in open(), by ob_syscalls(). One that nobody told of is refused with EPERM, and the log has its number.
+ */
+
+/* A system call, or with an argument of 0 to 5 one whose argument, as far as `mask` shows it, is `value`. */
+struct ob_syscall {
+    const char *name;
+    int number;   /* SYS_* of <sys/syscall.h>; -1 ends a list */
+    int argument; /* -1: whatever they are */
+    uint32_t mask, value;
+};
+#define OB_SYSCALL(name) { #name, SYS_##name, -1, 0, 0 }
+#define OB_SYSCALL_IF(name, argument, mask, value) { #name, SYS_##name, argument, mask, value }
+#define OB_SYSCALL_END { NULL, -1, -1, 0, 0 }
+
 /* ---- What a device is ---------------------------------------------------------------------- */
 
 /* One key=value of the command line. */
@@ -54,6 +75,7 @@ struct ob_option {
 #define OB_OPTION_FILE 4u   /* the path of a backend, to be opened by ob_open() */
 #define OB_OPTION_READONLY 8u /* on or off: while it is on, the device gets its files for reading alone, whatever
                                * a guest makes of its process */
+#define OB_OPTION_SOCKET 16u /* "unix:PATH" is where open() listens: the framework removes the path at the end */
 
 /* A part of a region that clients may map (page aligned, in bytes from the region's start). */
 struct ob_area {
@@ -352,6 +374,10 @@ void ob_touch(struct ob_device *dev, void *p, size_t n);
 const char *ob_option(struct ob_device *dev, const char *key);
 const char *ob_option_nth(struct ob_device *dev, const char *key, unsigned nth);
 
+/* In open() alone, up to four times: system calls that this device will make. The list stays the device's. 0,
+ * or -ENOSPC. */
+int ob_syscalls(struct ob_device *dev, const struct ob_syscall *list);
+
 /* In open() alone: there is no MSI-X this time, or a BAR has no areas, whatever the declaration says. */
 void ob_without_msix(struct ob_device *dev);
 void ob_without_areas(struct ob_device *dev, unsigned bar);
@@ -362,6 +388,12 @@ void ob_without_areas(struct ob_device *dev, unsigned bar);
  * first process of the device began, whatever the path leads to now. A descriptor or a negative errno.
  */
 int ob_open(struct ob_device *dev, const char *key, unsigned nth, int flags);
+
+/*
+ * inotify_add_watch(2) for changes (IN_MODIFY) of the file that ob_open() opens, at any time: in the sandbox
+ * there are no paths. The number of the watch or a negative errno, -EPERM in a sandbox without a keeper.
+ */
+int ob_watch_file(struct ob_device *dev, int inotify, const char *key, unsigned nth);
 
 /* "64K", "1G", "4096"; "on", "off". 0, or -EINVAL with nothing stored. */
 int ob_parse_size(const char *text, uint64_t *size);

@@ -6,10 +6,12 @@
 #include "cli/serve_door.h"
 #include "cli/serve_keeper.h"
 #include "cli/serve_manager.h"
+#include "cli/serve_tidy.h"
 #include "keeper/protocol.h"
 #include "server/bus.h"
 #include "server/log.h"
 #include "worker/plugins.h"
+#include "worker/sandbox.h"
 #include "worker/worker.h"
 
 #include <json-c/json.h>
@@ -19,7 +21,7 @@
 #include <unistd.h>
 
 enum { SOCKET_PATH = 1, FD, READY_FD, NO_KEEPER, PRINT_CAPABILITIES, LIST, VERBOSE, KEEPER_FD, ROLE,
-       ONE_CLIENT, CONTROL_PATH };
+       ONE_CLIENT, CONTROL_PATH, SANDBOX };
 
 static const struct cli_option options[] = {
     { "socket-path", "PATH", "listen here for a client; a stale socket is replaced", SOCKET_PATH },
@@ -27,6 +29,7 @@ static const struct cli_option options[] = {
     { "control-path", "PATH", "a socket for outboard status, upgrade and others", CONTROL_PATH },
     { "ready-fd", "N", "write a newline here when clients can connect", READY_FD },
     { "no-keeper", NULL, "this process serves alone: with it the device dies", NO_KEEPER },
+    { "sandbox", "on|off", "off: for debuggers; the device's code may do all that you may", SANDBOX },
     { "print-capabilities", NULL, "describe the device as JSON, and exit", PRINT_CAPABILITIES },
     { "list", NULL, "list the built-in devices with their keys, and exit", LIST },
     { "verbose", NULL, "log more", VERBOSE },
@@ -174,6 +177,14 @@ static int get_fd(const char *name, const char *text, int *fd)
     return CLI_OK;
 }
 
+static int get_sandbox(const char *text, bool *sandbox)
+{
+    *sandbox = strcmp(text, "on") == 0;
+    if (!*sandbox && strcmp(text, "off") != 0)
+        return cli_usage("serve", "--sandbox=%s: on or off", text);
+    return CLI_OK;
+}
+
 static int get_role(const char *text, enum worker_role *role)
 {
     static const char *const names[] = { KEEPER_ROLES };
@@ -200,6 +211,7 @@ static int parse(struct request *r, int argc, char **argv)
         case FD: status = get_fd("fd", args.value, &r->fd); break;
         case READY_FD: status = get_fd("ready-fd", args.value, &r->settings.ready_fd); break;
         case NO_KEEPER: r->no_keeper = true; break;
+        case SANDBOX: status = get_sandbox(args.value, &r->settings.sandbox); break;
         case KEEPER_FD: status = get_fd("keeper-fd", args.value, &r->settings.keeper_fd); break;
         case ROLE: status = get_role(args.value, &r->settings.role); break;
         case ONE_CLIENT: r->settings.one_client = true; break;
@@ -209,6 +221,19 @@ static int parse(struct request *r, int argc, char **argv)
         default: return word == CLI_HELPED ? -1 : cli_exit(word);
         }
     }
+    return status;
+}
+
+/* This process serves, and has no paths any more when it ends. */
+static int serve_alone(struct request *r)
+{
+    if (r->settings.sandbox && (r->settings.tidy_fd = serve_tidy_start(&r->settings, r->socket_path)) < 0)
+        return CLI_FAILED;
+    int status = worker_run(&r->settings);
+    if (r->settings.sandbox)
+        serve_tidy(r->settings.tidy_fd, status == CLI_OK);
+    else
+        serve_remove_sockets(&r->settings, NULL, status == CLI_OK);
     return status;
 }
 
@@ -224,9 +249,9 @@ static int serve(struct request *r)
     if (status == CLI_OK && r->control_path)
         status = serve_control(r->control_path, &sockets.control);
     if (status == CLI_OK)
-        status = r->no_keeper ? worker_run(&r->settings)
+        status = r->no_keeper ? serve_alone(r)
                               : serve_keeper(&r->settings, r->device, &sockets, server_verbose);
-    if (r->socket_path)
+    if (r->socket_path && r->settings.tidy_fd < 0)
         unlink(r->socket_path);
     if (sockets.control >= 0)
         unlink(r->control_path);
@@ -262,6 +287,7 @@ static int run(struct request *r)
         return cli_error("serve", "%s", why);
     if (r->print_capabilities)
         return print_capabilities(r->settings.plugin);
+    r->settings.sandbox &= SANDBOX_POSSIBLE;
     if (r->settings.keeper_fd < 0 && (status = take_passed(r)) != CLI_OK)
         return status;
     if (r->control_path && r->no_keeper)
@@ -279,7 +305,7 @@ int cli_serve(int argc, char **argv)
 {
     struct request r = { .fd = -1,
                          .settings = { .door = -1, .client = -1, .keeper_fd = -1, .ready_fd = -1,
-                                       .notify_fd = -1 } };
+                                       .notify_fd = -1, .tidy_fd = -1, .sandbox = true } };
 
     r.values = calloc((size_t)argc, sizeof *r.values);
     if (!r.values)

@@ -2,6 +2,7 @@
  * serve_keeper.c - the keeper's command line, and the worker's in it.
  */
 #include "cli/serve_keeper.h"
+#include "cli/serve_tidy.h"
 #include "cli/options.h"
 
 #include <errno.h>
@@ -90,6 +91,8 @@ static void add_worker(struct words *w, const struct worker_settings *s, const c
     add(w, "%s", device);
     for (unsigned i = 0; i < s->option_count; i++)
         add(w, "%s=%s", s->options[i].key, s->options[i].value);
+    if (!s->sandbox)
+        add(w, "--sandbox=off");
     if (verbose)
         add(w, "--verbose");
     if (s->client >= 0)
@@ -110,11 +113,14 @@ int serve_keeper(const struct worker_settings *s, const char *device,
 {
     char self[PATH_MAX], path[PATH_MAX];
     struct words w = { 0 };
+    const char *remove;
 
     find_self(self, sizeof self);
     serve_keeper_path(self, path, sizeof path);
     add(&w, "%s", path);
     add(&w, "--name=%s", s->plugin->name);
+    if (!s->sandbox)
+        add(&w, "--sandbox=off");
     add_fd(&w, "door", s->door);
     add_fd(&w, "client", s->client);
     add_fd(&w, "ready-fd", s->ready_fd);
@@ -125,6 +131,8 @@ int serve_keeper(const struct worker_settings *s, const char *device,
     if (sockets->control >= 0)
         add(&w, "--control-path=%s", sockets->control_path);
     add_files(&w, s);
+    for (unsigned i = 0; (remove = serve_device_socket(s, i)); i++)
+        add(&w, "--remove=%s", remove);
     add_worker(&w, s, self, device, verbose);
     if (w.lost)
         return cli_error("serve", "no memory for the keeper's command line");

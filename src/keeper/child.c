@@ -68,7 +68,7 @@ int child_start(struct keeper *k)
     k->dead.worker++;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
-    pid_t pid = fork();
+    pid_t pid = spaces_fork(k);
     int error = errno;
     if (pid == 0)
         run_child(k, pair[1]);
@@ -152,6 +152,7 @@ static void count_death(struct keeper *k, const struct block_header *h, const si
 {
     bool in_message = k->in_step && h->step_kind == STEP_MESSAGE && k->role == CHILD_SERVE;
     bool killed = info->si_code != CLD_EXITED && info->si_status == SIGKILL;
+    bool dropped = info->si_code == CLD_EXITED && k->role == CHILD_DROP; /* as it was told to */
     uint64_t now = keeper_now();
     if (h->messages != k->messages || (k->role == CHILD_SERVE && !in_message)) {
         k->message_deaths = 0;
@@ -161,7 +162,7 @@ static void count_death(struct keeper *k, const struct block_header *h, const si
         k->faults = k->deaths = 0;
     k->messages = h->messages;
     k->message_deaths += in_message && (!killed || now - k->message_since > PATIENCE);
-    k->faults += !in_message && !killed;
+    k->faults += !in_message && !killed && !dropped;
     k->deaths = h->word == k->word ? k->deaths + 1 : 1;
     k->word = h->word;
 }

@@ -3,7 +3,7 @@
  *
  *     outboard-keeper --name=NAME [--door=FD] [--socket-path=PATH] [--client=FD] [--ready-fd=FD]
  *                     [--notify-fd=FD] [--control=FD --control-path=PATH] [--file=PATH | --read-file=PATH]...
- *                     -- COMMAND...
+ *                     [--remove=PATH]... [--sandbox=off] -- COMMAND...
  *
  * It is started by "outboard serve", which checks what people type and gives it open descriptors. The
  * COMMAND starts a worker; two words are added to it.
@@ -116,6 +116,10 @@ static int take_option(struct keeper *k, const char *word)
         k->socket_path = value;
     else if ((value = value_of(word, "--control-path")))
         k->control_path = value;
+    else if ((value = value_of(word, "--remove")) && k->removes < MAX_REMOVE)
+        k->remove[k->removes++] = value;
+    else if ((value = value_of(word, "--sandbox")))
+        k->no_spaces = strcmp(value, "off") == 0;
     else if ((value = value_of(word, "--file")))
         return add_file(k, value, false);
     else if ((value = value_of(word, "--read-file")))
@@ -354,6 +358,8 @@ int main(int argc, char **argv)
         unlink(k.socket_path);
     if (k.control_path)
         unlink(k.control_path);
+    for (unsigned i = 0; k.ready && i < k.removes; i++)
+        unlink(k.remove[i]);
     held_drop_all(&k.held);
     free(k.command[0]);
     free(k.command);

@@ -12,6 +12,7 @@
  *   child.c    starting a worker; what it leaves behind; when the next one starts
  *   upgrade.c  from one program for workers to another, and back
  *   reexec.c   the keeper itself becomes another build
+ *   spaces.c   a PID namespace for each worker
  *   control.c  what the command line asks for
  *   held.c     descriptors under names
  *   packet.c   packets with descriptors, from whom nobody trusts
@@ -39,6 +40,7 @@ enum child_role {
 };
 
 #define MAX_FILES 64u
+#define MAX_REMOVE 8u
 struct backend {
     const char *path;
     int fd;    /* O_PATH: which file that is, whatever the path leads to later */
@@ -83,10 +85,13 @@ struct keeper {
     char **command;          /* a worker's */
     int program;             /* the first word of it, whatever stands at its path later */
     const char *socket_path; /* to be removed at the end, or NULL */
+    const char *remove[MAX_REMOVE]; /* sockets of the device's own, once it was ready */
+    unsigned removes;
     int door;                /* listening socket, or -1 */
     const char *control_path; /* the same of the control socket */
     int control_door;
     struct control control[CONTROL_MOST];
+    bool no_spaces;          /* --sandbox=off, or not to be had */
     bool one_client;         /* the connection was given to us: its end is ours */
     int ready_fd;            /* -1: nobody asks, or was told */
     int notify_fd;           /* a service manager's socket, or -1 */
@@ -141,6 +146,9 @@ void child_ended(struct keeper *k);  /* after SIGCHLD: buries it, and plans its 
 void child_found_itself(struct keeper *k); /* CHILD_LOST is ready */
 void child_signal(const struct keeper *k, int signal);
 pid_t child_leave(struct keeper *k); /* it is of no concern any more, apart from being buried */
+
+/* spaces.c: fork(2), where it can be with a PID namespace for the child */
+pid_t spaces_fork(struct keeper *k);
 
 /* requests.c: serves what the worker asks for now. -1: it has closed its end. */
 int requests_serve(struct keeper *k);

@@ -24,6 +24,7 @@ enum keeper_what {
     KEEPER_REST,    /* it was asked to rest, does, and will not touch the block again */
     KEEPER_TELL,    /* `size` bytes that follow say why there is no upgrade */
     KEEPER_ACCEPT,  /* accept(2) on `name`, hold what comes of it under the name `flags`, and give a duplicate */
+    KEEPER_WATCH,   /* let this inotify descriptor tell when backend file number `name` is changed */
 };
 
 #define NAME_CONNECTION 0x10000000u

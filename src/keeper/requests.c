@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -64,6 +65,18 @@ static int open_anew(const struct keeper *k, const struct keeper_request *r)
     int flags = (int)r->flags & (O_ACCMODE | O_DIRECT | O_NONBLOCK | O_APPEND);
     int fd = open(path, flags | O_CLOEXEC | O_NOCTTY);
     return fd < 0 ? -errno : fd;
+}
+
+/* The worker has no paths, which inotify wants to be told. */
+static int watch_file(const struct keeper *k, uint32_t file, const struct descriptors *d)
+{
+    char path[64];
+
+    if (file >= k->files || d->count != 1)
+        return -EINVAL;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", k->file[file].fd);
+    int watch = inotify_add_watch(d->fd[0], path, IN_MODIFY);
+    return watch < 0 ? -errno : watch;
 }
 
 static int get(const struct keeper *k, uint32_t name)
@@ -134,6 +147,7 @@ static struct keeper_answer serve(struct keeper *k, const struct packet *p, stru
     case KEEPER_SEND: a.result = send_once(k, r, p->bytes, d); break;
     case KEEPER_OPEN: a.result = *back = open_anew(k, r); break;
     case KEEPER_ACCEPT: a.result = *back = accept_for(k, r->name, r->flags); break;
+    case KEEPER_WATCH: a.result = watch_file(k, r->name, d); break;
     case KEEPER_DEAD: a = k->dead; break;
     case KEEPER_READY: tell_ready(k); break;
     case KEEPER_REST: upgrade_rests(k); break;

@@ -77,6 +77,7 @@ static struct dirty *map(int fd)
     return d;
 }
 
+/* #syscalls worker: memfd_create ftruncate fcntl close */
 struct dirty *dirty_new(unsigned page_shift, const struct dirty_range *ranges, uint32_t n)
 {
     int fd = memfd_create("outboard-dirty", MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -47,6 +47,7 @@ static uint32_t *bucket_of(struct memory_files *fs, const struct memory_file *fi
 }
 
 /* Fills in all that the descriptor says about the file. 0, or why it cannot back guest memory. */
+/* #syscalls worker: fcntl fstatfs fstat newfstatat */
 static int examine(int fd, struct memory_file *file)
 {
     int flags = fcntl(fd, F_GETFL);

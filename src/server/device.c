@@ -34,6 +34,18 @@ void *ob_private(struct ob_device *dev)
     return dev->private;
 }
 
+int ob_syscalls(struct ob_device *dev, const struct ob_syscall *list)
+{
+    unsigned n = 0;
+
+    while (dev->syscalls[n])
+        n++;
+    if (n + 1 == sizeof dev->syscalls / sizeof *dev->syscalls)
+        return -ENOSPC;
+    dev->syscalls[n] = list;
+    return 0;
+}
+
 void ob_without_msix(struct ob_device *dev)
 {
     dev->declared.irq.msix.count = 0;
@@ -231,21 +243,20 @@ static int take_block(struct ob_device *dev, int other)
     return ret;
 }
 
-static int take_state(struct ob_device *dev, bool inherited, const struct effect_counts *dead)
+static int take_state(struct ob_device *dev, const struct effect_counts *dead)
 {
-    int ret = inherited ? recover(dev, dead) : (power_on(dev), 0);
+    int ret = dev->inherited ? recover(dev, dead) : (power_on(dev), 0);
 
     report_tell(dev);
     if (ret == 0)
-        ret = effect_start(&dev->block, dev->keeping ? dev->keeping->worker : 0);
+        ret = effect_start(&dev->block, dev->keeping ? dev->keeping->worker : 0, dev->counts);
     if (ret == 0 && dev->keeping && dev->keeping->taken_over)
         ret = dev->keeping->taken_over(dev->keeping->ctx);
     return ret;
 }
 
-static int begin(struct ob_device *dev, int block_fd, const struct effect_counts *dead)
+static int open_device(struct ob_device *dev)
 {
-    bool inherited = block_fd >= 0;
     char why[160];
 
     if (declaration_check(dev->plugin, why, sizeof why) < 0) {
@@ -267,27 +278,41 @@ static int begin(struct ob_device *dev, int block_fd, const struct effect_counts
     ret = dev->bus->describe(dev);
     if (ret == 0)
         ret = (dev->table = handover_table(dev)) ? 0 : -ENOMEM;
-    if (ret == 0 && (ret = open_block(dev, &block_fd)) == 0 &&
-        (ret = region_memory_open(dev, inherited)) == 0 && (ret = frame_open(dev)) == 0) {
-        if (inherited && block_fd >= 0 && (ret = take_block(dev, block_fd)) < 0)
+    if (ret == 0 && (ret = open_block(dev, &dev->other_block)) == 0)
+        ret = dev->counts = effect_open_counts();
+    if (ret < 0)
+        server_log(dev, "cannot %s the device's state: %s", dev->inherited ? "inherit" : "make",
+                   strerror(-ret));
+    return ret;
+}
+
+int server_device_start(struct ob_device *dev, const struct effect_counts *dead)
+{
+    int ret;
+
+    if ((ret = region_memory_open(dev, dev->inherited)) == 0 && (ret = frame_open(dev)) == 0) {
+        int other = dev->other_block;
+        dev->other_block = -1;
+        if (other >= 0 && (ret = take_block(dev, other)) < 0)
             return ret;
-        ret = take_state(dev, inherited, dead);
+        ret = take_state(dev, dead);
     }
     if (ret < 0) {
-        server_log(dev, "cannot %s the device's state: %s", inherited ? "inherit" : "make",
+        server_log(dev, "cannot %s the device's state: %s", dev->inherited ? "inherit" : "make",
                    strerror(-ret));
         return ret;
     }
+    close(dev->counts);
+    dev->counts = -1;
     ret = start(dev);
-    if (ret == 0 && inherited)
+    if (ret == 0 && dev->inherited)
         record_recovered(dev);
     return ret;
 }
 
-struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *name,
-                                    const struct option_value *options, unsigned option_count,
-                                    int epoll, const struct server_keeping *keeping, int block_fd,
-                                    const struct effect_counts *dead)
+struct ob_device *server_device_open(const struct ob_plugin *plugin, const char *name,
+                                     const struct option_value *options, unsigned option_count,
+                                     int epoll, const struct server_keeping *keeping, int block_fd)
 {
     struct ob_device *dev = calloc(1, sizeof *dev);
     if (!dev)
@@ -298,6 +323,9 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
     dev->option_count = option_count;
     dev->epoll = epoll;
     dev->keeping = keeping;
+    dev->inherited = block_fd >= 0;
+    dev->other_block = block_fd;
+    dev->counts = -1;
     dev->connection.fd = -1;
     for (unsigned i = 0; i < IRQ_LINES; i++)
         dev->line[i] = (struct line){ .unmask.fd = -1, .mask_fd = -1, .dev = dev };
@@ -308,7 +336,22 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
     for (unsigned i = 0; i < REGIONS_MAX; i++)
         dev->region[i].fd = -1;
 
-    if (begin(dev, block_fd, dead) < 0) {
+    if (open_device(dev) < 0) {
+        server_device_free(dev);
+        return NULL;
+    }
+    return dev;
+}
+
+struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *name,
+                                    const struct option_value *options, unsigned option_count,
+                                    int epoll, const struct server_keeping *keeping, int block_fd,
+                                    const struct effect_counts *dead)
+{
+    struct ob_device *dev =
+        server_device_open(plugin, name, options, option_count, epoll, keeping, block_fd);
+
+    if (dev && server_device_start(dev, dead) < 0) {
         server_device_free(dev);
         return NULL;
     }
@@ -328,6 +371,10 @@ static void unwatch(struct ob_device *dev, struct watch *w)
 
 static void close_all(struct ob_device *dev)
 {
+    if (dev->counts >= 0)
+        close(dev->counts);
+    if (dev->other_block >= 0)
+        close(dev->other_block);
     if (dev->connection.fd >= 0)
         wire_drain(dev->connection.fd);
     unwatch(dev, &dev->connection);

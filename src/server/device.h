@@ -52,6 +52,8 @@ struct server_keeping {
     int (*open)(void *ctx, unsigned n, int flags);
     /* accept4(2) on what is kept as `listener`; the connection is kept as `name`, and returned. -errno. */
     int (*accept)(void *ctx, uint32_t listener, uint32_t name);
+    /* inotify_add_watch(2) for changes of such a file: its result, or -errno. */
+    int (*watch)(void *ctx, int inotify, unsigned n);
     void *ctx;
     /* An upgrade: the block is another build's, whose worker rests. When all is taken over, this is called;
      * what it returns, if not 0, is why not. NULL: no upgrade. */
@@ -112,8 +114,13 @@ struct ob_device {
     const struct option_value *options;
     unsigned option_count;
     int epoll;
+    const struct ob_syscall *syscalls[6]; /* lists of those that the device makes; NULL at their end */
+    bool confined; /* in a sandbox: there are no paths any more */
 
     struct block block;
+    int counts; /* the kernel's of this thread's reads and writes, open until the device starts; -1 */
+    bool inherited; /* the block is a dead worker's */
+    int other_block; /* that of another build, to be taken over at the start; -1 */
     struct shared_session *session;
     struct shared_facts *facts;
     struct recorder *recorder;
@@ -199,10 +206,20 @@ struct reply {
 };
 
 /*
- * Makes a device: checks the plugin's declaration, makes the block (block_fd < 0) or adopts one that
- * a dead worker left (of whatever build: handover.h), opens the backends, starts it. Options stay the caller's and must outlive the
- * device. On error NULL, after a line of log that says why.
+ * Makes a device: checks the plugin's declaration, opens the backends, and makes the block (block_fd < 0)
+ * or maps one that a dead worker left (of whatever
+ * build: handover.h). Options stay the caller's and must outlive the device. On error
+ * NULL, after a line of log that says why.
  */
+struct ob_device *server_device_open(const struct ob_plugin *plugin, const char *name,
+                                     const struct option_value *options, unsigned option_count,
+                                     int epoll, const struct server_keeping *keeping, int block_fd);
+
+/* Only now are the block's contents looked at: the device is recovered, or powered on, and started.
+ * 0 or -errno; then a line of log says why, and the device has only to be freed. */
+int server_device_start(struct ob_device *dev, const struct effect_counts *dead);
+
+/* Both. */
 struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *name,
                                     const struct option_value *options, unsigned option_count,
                                     int epoll, const struct server_keeping *keeping, int block_fd,

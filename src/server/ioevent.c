@@ -64,6 +64,7 @@ void ioevent_run(struct ob_device *dev)
 }
 
 /* A client can take the flag from its eventfd that makes a read return at once, hence preadv2(). */
+/* #syscalls worker: preadv2 */
 static void clear(struct ob_device *dev, int fd)
 {
     uint64_t count;
@@ -103,6 +104,7 @@ static int watch_new(struct ob_device *dev, uint32_t region, unsigned i, int fd)
     return ret;
 }
 
+/* #syscalls worker: eventfd2 */
 static int make(struct ob_device *dev, uint32_t region, unsigned i)
 {
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -168,6 +168,7 @@ void irq_reset(struct ob_device *dev)
  * fills it between the look and the write makes its own worker wait until it reads: eventfds know no
  * RWF_NOWAIT, and O_NONBLOCK would be set for the client too, which may want to wait in its reads.
  */
+/* #syscalls worker: poll|ppoll write */
 static void signal_eventfd(struct ob_device *dev, int fd)
 {
     struct pollfd p = { .fd = fd, .events = POLLOUT };

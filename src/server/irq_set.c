@@ -90,6 +90,7 @@ static int set_triggers(struct ob_device *dev, uint32_t first, uint32_t count, s
     return 0;
 }
 
+/* #syscalls worker: preadv2 */
 static void unmask_signalled(struct watch *w, uint32_t events)
 {
     struct line *line = (struct line *)(void *)w;

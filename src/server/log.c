@@ -33,6 +33,7 @@ static bool too_many(struct ob_device *dev)
  * O_NONBLOCK is not ours to set, others share the descriptor's file.) Pipes can be asked not to wait,
  * whatever other writers do; others are looked at first.
  */
+/* #syscalls worker: poll|ppoll pwritev2 write */
 static void say(struct ob_device *dev, const char *line, size_t n)
 {
     struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 
 static const struct ob_option *declared(const struct ob_device *dev, const char *key)
 {
@@ -58,6 +59,19 @@ int ob_open(struct ob_device *dev, const char *key, unsigned nth, int flags)
         return dev->keeping->open(dev->keeping->ctx, (unsigned)number, flags);
     int fd = open(path, flags | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
+}
+
+int ob_watch_file(struct ob_device *dev, int inotify, const char *key, unsigned nth)
+{
+    const char *path = ob_option_nth(dev, key, nth);
+    int number = file_number(dev, key, nth);
+
+    if (!path || number < 0)
+        return -ENOENT;
+    if (dev->keeping)
+        return dev->keeping->watch(dev->keeping->ctx, inotify, (unsigned)number);
+    int watch = dev->confined ? -1 : inotify_add_watch(inotify, path, IN_MODIFY);
+    return dev->confined ? -EPERM : watch < 0 ? -errno : watch;
 }
 
 int ob_parse_size(const char *text, uint64_t *size)

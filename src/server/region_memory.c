@@ -13,6 +13,7 @@ void *ob_region_memory(struct ob_device *dev, unsigned region)
 }
 
 /* Sealed, so that a client cannot pull the memory away under us. */
+/* #syscalls worker: memfd_create ftruncate fcntl */
 static int make_file(uint64_t size)
 {
     int fd = memfd_create("outboard-region", MFD_CLOEXEC | MFD_ALLOW_SEALING);

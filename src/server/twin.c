@@ -178,6 +178,7 @@ static int watch_new(struct ob_device *dev, int fd)
     return ret;
 }
 
+/* #syscalls worker: socketpair[0]=AF_UNIX fcntl */
 int twin_open(struct ob_device *dev)
 {
     const struct server_keeping *k = dev->keeping;

@@ -15,6 +15,7 @@ struct watch {
     void (*ready)(struct watch *w, uint32_t events);
 };
 
+/* #syscalls worker: epoll_ctl */
 static inline int watch_control(int epoll, int op, struct watch *w, uint32_t events)
 {
     struct epoll_event event = { .events = events, .data.ptr = w };

@@ -23,40 +23,48 @@ static int parse(const char *text, const char *key, uint64_t *value)
     return 0;
 }
 
-int effect_counts(int pid, struct effect_counts *counts)
+static int read_counts(int fd, struct effect_counts *counts)
 {
-    char path[64], text[512];
-
-    /* Of the one thread: what others move (a pool that does a disk's I/O, io_uring's) is not counted. */
-    if (pid)
-        snprintf(path, sizeof path, "/proc/%d/task/%d/io", pid, pid);
-    else
-        snprintf(path, sizeof path, "/proc/thread-self/io");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
+    char text[512];
     ssize_t n = read(fd, text, sizeof text - 1);
-    int ret = n < 0 ? -errno : 0;
-    close(fd);
-    if (ret < 0)
-        return ret;
+
+    if (n < 0)
+        return -errno;
     text[n] = '\0';
     if (parse(text, "rchar: ", &counts->read) < 0 || parse(text, "wchar: ", &counts->written) < 0)
         return -EINVAL;
-    if (!pid)
-        counts->read += (uint64_t)n; /* the look itself is counted after it was answered */
-    return 0;
+    return (int)n;
 }
 
-int effect_start(struct block *b, uint64_t worker)
+/* Of the one thread: what others move (a pool that does a disk's I/O, io_uring's) is not counted. */
+int effect_counts(int pid, struct effect_counts *counts)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/io", pid, pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int ret = read_counts(fd, counts);
+    close(fd);
+    return ret < 0 ? ret : 0;
+}
+
+int effect_open_counts(void)
+{
+    int fd = open("/proc/thread-self/io", O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int effect_start(struct block *b, uint64_t worker, int counts)
 {
     struct effect_counts now;
-    int ret = effect_counts(0, &now);
+    int ret = read_counts(counts, &now);
     if (ret < 0)
         return ret;
     block_store(&b->h->effect.state, 0);
     b->h->written = now.written;
-    b->h->read = now.read;
+    b->h->read = now.read + (uint64_t)ret; /* the look itself is counted after it was answered */
     block_store(&b->h->owner, worker);
     return 0;
 }
@@ -92,6 +100,7 @@ static ssize_t settle(struct block *b, enum effect_kind kind, uint64_t *count, s
     return (ssize_t)e->result;
 }
 
+/* #syscalls worker: writev */
 ssize_t effect_writev(struct block *b, enum effect_kind kind, int fd, const struct iovec *iov, int n,
                       uint64_t already)
 {
@@ -104,6 +113,7 @@ ssize_t effect_writev(struct block *b, enum effect_kind kind, int fd, const stru
     return settle(b, kind, &b->h->written, done);
 }
 
+/* #syscalls worker: read */
 ssize_t effect_read_to(struct block *b, enum effect_kind kind, int fd, void *buf, size_t n,
                        uint64_t already)
 {

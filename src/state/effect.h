@@ -34,13 +34,15 @@ struct effect_counts {
     uint64_t read;    /* rchar */
 };
 
-/* Reads the counts of a process's first thread (0: of this thread, as they will stand when the call
- * returns). 0 or -errno. */
+/* Reads the counts of a process's first thread. 0 or -errno. */
 int effect_counts(int pid, struct effect_counts *counts);
 
+/* A descriptor by which this thread's counts can be read later, where there is no /proc any more. -errno. */
+int effect_open_counts(void);
+
 /* To be called once in a new worker, before any effect: from now on its own counts tell. `worker` is its
- * number among all that had this block. */
-int effect_start(struct block *b, uint64_t worker);
+ * number among all that had this block; `counts` what effect_open_counts() gave to this thread. */
+int effect_start(struct block *b, uint64_t worker, int counts);
 
 /*
  * write(2) and read(2) with their intent recorded. `already` is a number that the caller gets back

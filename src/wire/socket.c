@@ -40,6 +40,7 @@ static void collect_fds(struct msghdr *msg, struct wire_fds *fds)
     }
 }
 
+/* #syscalls worker: recvmsg */
 static ssize_t receive(int sock, void *buf, size_t n, struct wire_fds *fds, int flags)
 {
     union control control;
@@ -70,6 +71,7 @@ ssize_t wire_receive(int sock, void *buf, size_t n, struct wire_fds *fds)
     return receive(sock, buf, n, fds, 0);
 }
 
+/* #syscalls worker: recvfrom */
 ssize_t wire_receive_bytes(int sock, void *buf, size_t n, bool wait)
 {
     ssize_t got;
@@ -108,6 +110,7 @@ void wire_drain(int sock)
         ;
 }
 
+/* #syscalls worker: getsockopt setsockopt */
 int wire_peek_offset(int sock, int *offset)
 {
     socklen_t size = sizeof *offset;
@@ -119,6 +122,7 @@ int wire_set_peek_offset(int sock, int offset)
     return setsockopt(sock, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) < 0 ? -errno : 0;
 }
 
+/* #syscalls worker: sendmsg */
 ssize_t wire_send_any(int sock, const struct iovec *iov, int n, const int *fds, unsigned nfds, int flags)
 {
     union {
@@ -162,6 +166,7 @@ ssize_t wire_send_now(int sock, const struct iovec *iov, int n)
     return sent < 0 ? -errno : sent;
 }
 
+/* #syscalls worker: fcntl fstat newfstatat */
 bool wire_is_eventfd(int fd)
 {
     struct stat st;

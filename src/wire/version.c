@@ -37,6 +37,14 @@ void wire_capabilities_ours(struct wire_capabilities *c)
 }
 
 /* A number from 1 to max. Absent: *value stays. Over max, max is meant: nobody loses by it. */
+void wire_version_prepare(void)
+{
+    json_object *o = json_object_new_object();
+
+    json_object_object_add(o, "seed", json_object_new_boolean(true));
+    json_object_put(o);
+}
+
 static int get_number(json_object *o, const char *key, uint64_t max, uint64_t *value)
 {
     json_object *v;

@@ -36,4 +36,7 @@ int wire_capabilities_parse(const char *data, size_t n, struct wire_capabilities
  * left out when it is not supported. */
 int wire_capabilities_format(const struct wire_capabilities *c, char *data, size_t space);
 
+/* What the JSON library asks the system for at its first use (random numbers), it asks for now. */
+void wire_version_prepare(void);
+
 #endif

@@ -108,11 +108,18 @@ static int accept_client(void *ctx, uint32_t listener, uint32_t name)
     return ask(ctx, &r, NULL, NULL, 0, NULL);
 }
 
+static int watch_file(void *ctx, int inotify, unsigned file)
+{
+    struct keeper_request r = { .what = KEEPER_WATCH, .name = file };
+    return ask(ctx, &r, NULL, &inotify, 1, NULL);
+}
+
 void keeping_open(struct keeping *k, int fd)
 {
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     k->watch.fd = fd;
-    k->calls = (struct server_keeping){ 0, put, drop, get, next, send_once, open_file, accept_client, k, NULL };
+    k->calls = (struct server_keeping){ 0,         put,           drop,        get, next, send_once,
+                                        open_file, accept_client, watch_file,  k,   NULL };
 }
 
 void keeping_close(struct keeping *k)

@@ -42,11 +42,14 @@ static void refuse(struct seat *seat, const struct vfio_user_header *h, int erro
         .flags = VFIO_USER_FLAG_TYPE_REPLY | VFIO_USER_FLAG_ERROR,
         .error = (uint32_t)error,
     };
+    const struct iovec iov = { &reply, sizeof reply };
     /* Unread bytes would make the reply be lost at the other end when we close. */
     wire_drain(seat->watch.fd);
-    if (!(h->flags & VFIO_USER_FLAG_NO_REPLY) && !wire_is_reply(h) &&
-        send(seat->watch.fd, &reply, sizeof reply, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        why = strerror(errno);
+    if (!(h->flags & VFIO_USER_FLAG_NO_REPLY) && !wire_is_reply(h)) {
+        ssize_t sent = wire_send_now(seat->watch.fd, &iov, 1);
+        if (sent < 0)
+            why = strerror((int)-sent);
+    }
     leave(seat, why);
 }
 
@@ -208,6 +211,7 @@ static void send_away(struct lobby *l)
     l->spare = fcntl(l->door.fd, F_DUPFD_CLOEXEC, 0);
 }
 
+/* #syscalls door: accept4 */
 static void door_ready(struct watch *w, uint32_t events)
 {
     struct lobby *l = (struct lobby *)(void *)w;

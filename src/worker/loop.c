@@ -52,6 +52,7 @@ static void run_due(struct loop *loop)
     }
 }
 
+/* #syscalls worker: epoll_pwait2 */
 void loop_turn(struct loop *loop, uint64_t patience)
 {
     struct epoll_event events[EVENTS];

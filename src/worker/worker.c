@@ -1,5 +1,11 @@
 /*
  * worker.c - starting, serving, ending.
+ *
+ * What the C library and the compiler make of our calls, beside those that files of the lower floors name:
+ *
+ * #syscalls worker: brk mmap[2]&PROT_EXEC=0 mprotect[2]&PROT_EXEC=0 munmap futex
+ * #syscalls worker: rt_sigaction rt_sigreturn restart_syscall getpid gettid
+ * #syscalls worker: clock_gettime exit_group
  */
 #include "worker/worker.h"
 #include "keeper/protocol.h"
@@ -8,6 +14,7 @@
 #include "worker/failed.h"
 #include "worker/keeping.h"
 #include "worker/loop.h"
+#include "worker/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +25,10 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "syscalls_door.h"
 
 #define REST_PATIENCE UINT64_C(1500000000) /* ns; meanwhile clients wait, for no more than 5 s in all */
 #define LOOK_AGAIN UINT64_C(1000000)
@@ -103,7 +113,7 @@ static void tell_ready(struct ob_device *dev, int fd)
     close(fd);
 }
 
-/* A datagram, which the kernel does not count among what is written. */
+/* A datagram, which the kernel does not count among what is written. (#syscalls door: sendto[4]=0) */
 static void notify(const struct worker_settings *settings, const char *text)
 {
     if (settings->notify_fd >= 0)
@@ -117,6 +127,50 @@ static void log_totals(struct ob_device *dev)
     ob_debug(dev, "served %" PRIu64 " messages, %" PRIu64 " interrupts, %" PRIu64 " errors, %" PRIu64
                   " bytes in, %" PRIu64 " bytes out",
              s->messages, s->interrupts, s->errors, s->bytes_in, s->bytes_out);
+}
+
+/* ---- The sandbox ------------------------------------------------------------------------------------- */
+
+/* What neither the command line nor the keeper gave us came by mistake. */
+static void close_others(const struct worker_settings *s)
+{
+    const int given[] = { s->door, s->client, s->keeper_fd, s->ready_fd, s->notify_fd, s->tidy_fd };
+
+    if (s->sandbox)
+        sandbox_close_others(given, sizeof given / sizeof *given);
+}
+
+/* Where the host does not allow all of it, the first worker says so. */
+static void confine(struct ob_device *dev, const struct worker_settings *settings, struct sandbox *s)
+{
+    char names[1024];
+
+    if (!settings->sandbox) {
+        if (!dev->inherited)
+            server_log(dev, "there is no sandbox around this device (%s)",
+                       SANDBOX_POSSIBLE ? "--sandbox=off" : "this build checks itself, and needs the outside");
+        return;
+    }
+    if (settings->keeper_fd < 0)
+        ob_syscalls(dev, syscalls_door);
+    unsigned count = sandbox_syscalls(dev->syscalls, names, sizeof names);
+    if (!dev->inherited)
+        ob_debug(dev, "sandbox: %u system calls: %s", count, names);
+    wire_version_prepare();
+    dev->confined = true;
+    sandbox_enter(s, dev->syscalls, settings->keeper_fd >= 0);
+    if (s->refused && (!dev->inherited || s->refused != dev->facts->sandbox_refused))
+        server_log(dev, "this host does not allow all of the sandbox: %s", s->note);
+}
+
+static void report_refused_call(struct ob_device *dev)
+{
+    int call = sandbox_refused_call;
+
+    if (call < 0)
+        return;
+    sandbox_refused_call = -1;
+    server_log(dev, "system call %d is none that this device has told of: refused", call);
 }
 
 /* ---- Serving ---------------------------------------------------------------------------------------- */
@@ -147,6 +201,7 @@ static void run(struct worker *w)
         loop_turn(&w->loop, w->rest_until ? LOOK_AGAIN : UINT64_MAX);
         if (w->rest_until)
             rest(w);
+        report_refused_call(served->dev);
         if (w->one_client && lobby_empty(&served->lobby) && !server_busy(served->dev))
             break;
     }
@@ -156,12 +211,21 @@ static struct ob_device *make_device(struct worker *w, const struct worker_setti
                                      const struct server_keeping *keeping, int block,
                                      const struct effect_counts *dead)
 {
+    struct sandbox sandbox = { 0 };
     struct ob_device *dev =
-        server_device_new(settings->plugin, settings->plugin->name, settings->options,
-                          settings->option_count, w->loop.epoll, keeping, block, dead);
+        server_device_open(settings->plugin, settings->plugin->name, settings->options,
+                           settings->option_count, w->loop.epoll, keeping, block);
     if (!dev)
         return NULL;
+    confine(dev, settings, &sandbox);
+    if (server_device_start(dev, dead) < 0) {
+        server_device_free(dev);
+        return NULL;
+    }
     dev->facts->role = settings->role;
+    dev->facts->sandbox = sandbox.in_force;
+    dev->facts->sandbox_refused = sandbox.refused;
+    memcpy(dev->facts->sandbox_note, sandbox.note, sizeof dev->facts->sandbox_note);
     crash_record(keeping ? dev->facts : NULL);
     dev->disconnected = client_gone;
     dev->disconnected_ctx = w;
@@ -283,7 +347,7 @@ static int serve_kept(struct worker *w, const struct worker_settings *settings)
         _exit(dev->refuse_next ? WORKER_NOTHING_TO_DROP : 0); /* not a word to the client: others go on */
     }
     int ret = keeping_ready(&w->keeping);
-    if (ret < 0)
+    if (ret < 0 && ret != -EPIPE) /* it has died: keeper_gone() will hear of that */
         return fail("keeper", ret);
     run(w);
     lobby_close(&w->served.lobby);
@@ -296,6 +360,7 @@ int worker_run(const struct worker_settings *settings)
 {
     struct worker w = { .signals.fd = -1, .keeping.watch.fd = -1 };
 
+    close_others(settings);
     crash_open(settings->plugin->name);
     raise_descriptor_limit();
     int ret = loop_open(&w.loop);

@@ -24,6 +24,8 @@ struct worker_settings {
     int keeper_fd;           /* or the keeper's socket */
     bool one_client;         /* the keeper was given a connection */
     enum worker_role role;
+    bool sandbox;
+    int tidy_fd;             /* the caller's, to stay open; or -1 */
     int ready_fd;            /* gets a newline when the device can be connected to; -1: nobody asks */
     int notify_fd;           /* a service manager's socket, as sd_notify(3) says, or -1 */
 };

@@ -595,9 +595,15 @@ def test_lines_that_cannot_be_opened(tmp_path, path, why):
 
 
 def test_a_terminal_is_put_back_though_workers_died(tmp_path):
+    ready, ready_fd = os.pipe()
+    os.set_inheritable(ready_fd, True)
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(OUTBOARD, [OUTBOARD, "serve", "serial", "path=-", f"--socket-path={tmp_path}/s"])
+        os.execv(OUTBOARD, [OUTBOARD, "serve", "serial", "path=-", f"--socket-path={tmp_path}/s",
+                            f"--ready-fd={ready_fd}"])
+    os.close(ready_fd)
+    assert os.read(ready, 1) == b"\n"
+    os.close(ready)
 
     def canonical():
         return bool(termios.tcgetattr(terminal)[3] & termios.ICANON)

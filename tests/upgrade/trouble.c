@@ -17,6 +17,13 @@ static void stop(int signal)
     _exit(0);
 }
 
+/* No signal that is only sent ends the first process of a PID namespace. */
+static void crash(int signal)
+{
+    (void)signal;
+    __builtin_trap();
+}
+
 __attribute__((constructor)) static void trouble(int argc, char **argv)
 {
     const struct itimerval soon = { .it_value = { .tv_usec = 300000 } };
@@ -33,8 +40,8 @@ __attribute__((constructor)) static void trouble(int argc, char **argv)
         _exit(9);
     if (strcmp(ending, ".abort") == 0)
         abort();
-    if (strcmp(ending, ".stop") == 0)
-        signal(SIGALRM, stop);
-    if (strcmp(ending, ".soon") == 0 || strcmp(ending, ".stop") == 0)
-        setitimer(ITIMER_REAL, &soon, NULL); /* SIGALRM */
+    if (strcmp(ending, ".soon") == 0 || strcmp(ending, ".stop") == 0) {
+        signal(SIGALRM, strcmp(ending, ".soon") == 0 ? crash : stop);
+        setitimer(ITIMER_REAL, &soon, NULL);
+    }
 }

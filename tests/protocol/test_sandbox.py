@@ -1,0 +1,181 @@
+"""What a worker that has been taken over can still do: nothing."""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+
+import pytest
+
+from devices import ESCAPE
+from program import OUTBOARD, links
+from raw import Refused
+
+BAR0 = 0
+TRY, RESULT, COUNT = 0, 4, 8
+
+# In the order of tests/devices/escape.c.
+REFUSED = """open_absolute open_relative open_root open_folder open_how open_new look_at change_folder make_node cut
+    watch_path open_by_number read_memory_of block_by_memory_file socket_inet socket_unix socket_netlink
+    socket_vsock send_abstract shared_memory message_queue kill_other kill_thread pidfd limit_other
+    clone_process map_code map_file_as_code make_code be_dumpable push_keys""".split()
+DEADLY = """run_program run_file fork_process trace read_other steal_descriptor mount_something
+    unshare_something enter_namespace change_root open_handle another_ring change_ring load_bpf perf
+    user_faults keys persona be_root numbers_of_x32 numbers_of_32_bits""".split()
+RING = "ring_open ring_socket ring_connect ring_send ring_splice ring_unlink ring_statx".split()
+ALL = REFUSED + DEADLY + RING + ["ring_reads"]
+
+# What this very test may not do either, or what is wrong in itself.
+NEVER = {"run_program", "run_file", "socket_vsock", "push_keys", "numbers_of_x32", "open_handle", "mount_something",
+         "enter_namespace", "load_bpf", "perf", "change_ring", "steal_descriptor", "user_faults"}
+
+
+def sandboxed(server):
+    return "there is no sandbox" not in server.log.read_text()
+
+
+@pytest.fixture
+def escape(serve, connect, tmp_path):
+    """escape(...) is a served device that has been taken over, and a client of it."""
+    ends = []
+
+    def start(*options):
+        secret = tmp_path / "secret"
+        secret.write_bytes(b"secret")
+        name = f"outboard-escape-{os.getpid()}"
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ends.append(listener)
+        listener.bind(f"\0{name}")
+        victim = subprocess.Popen(["sleep", "1000"])
+        ends.append(victim)
+        server = serve(str(ESCAPE), f"secret={secret}", f"abstract={name}", f"victim={victim.pid}",
+                       options=["--verbose", *options], prefix=["env", "-C", tmp_path])
+        client = connect(server)
+        assert client.get32(BAR0, COUNT) == len(ALL)
+        return server, client
+
+    yield start
+    for end in ends:
+        if isinstance(end, socket.socket):
+            end.close()
+        else:
+            end.kill()
+            end.wait()
+
+
+def attempt(client, name):
+    client.set32(BAR0, TRY, ALL.index(name))
+    return client.get32(BAR0, RESULT)
+
+
+@pytest.fixture
+def confined(escape):
+    server, client = escape()
+    if not sandboxed(server):
+        pytest.skip("this build has no sandbox")
+    return server, client
+
+
+def test_what_is_refused(confined):
+    server, client = confined
+    for name in REFUSED + RING:
+        assert attempt(client, name) != 0, name
+    assert attempt(client, "ring_reads") == 0
+    assert "killed" not in server.log.read_text()
+    assert "is none that this device has told of: refused" in server.log.read_text()
+
+
+def test_what_kills(confined):
+    server, client = confined
+    for n, name in enumerate(DEADLY, 1):
+        with contextlib.suppress(Refused):
+            attempt(client, name)
+            pytest.fail(f"{name} was not deadly: {server.log.read_text()[-1500:]}")
+        assert server.log.read_text().count("killed by signal 31 (Bad system call)") == 3 * n, name
+
+
+@pytest.mark.parametrize("way", [["--sandbox=off"], ["--sandbox=off", "--no-keeper"]])
+def test_without_a_sandbox_it_gets_out(escape, way):
+    """That the attempts are such that they can succeed."""
+    server, client = escape(*way)
+    assert "there is no sandbox around this device" in server.log.read_text()
+    for name in REFUSED + [name for name in DEADLY if name != "numbers_of_32_bits"]:
+        if name not in NEVER:
+            assert attempt(client, name) == 0, name
+
+
+def test_without_a_keeper(escape):
+    server, client = escape("--no-keeper")
+    if not sandboxed(server):
+        pytest.skip("this build has no sandbox")
+    for name in REFUSED + RING:
+        assert attempt(client, name) != 0, name
+    server.stop()
+    assert not server.socket.exists()
+
+
+def status(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def test_what_it_holds(confined):
+    """No capabilities, no folder, no terminal; nothing that whoever started it had open by chance."""
+    server, _ = confined
+    s = status(server.pid)
+    assert s["NoNewPrivs"] == "1" and s["Seccomp"] == "2"
+    assert {int(s[key], 16) for key in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]} == {0}
+    assert s["NSpid"].split()[-1] == "1"
+    ours = {name: os.readlink(f"/proc/self/ns/{name}") for name in ["user", "mnt", "net", "ipc", "pid"]}
+    for name, link in ours.items():
+        assert os.readlink(f"/proc/{server.pid}/ns/{name}") != link
+    assert os.listdir(f"/proc/{server.pid}/root") == []
+    for link in links(server.pid):
+        assert re.match(r"/dev/null|anon_inode:|socket:|/memfd:|.*/log$", link), link
+
+
+def test_what_was_open_by_chance(serve, tmp_path):
+    chance = tmp_path / "chance"
+    chance.touch()
+    server = serve("edu", prefix=["sh", "-c", f'exec 9< {chance}; exec "$@"', "sh"])
+    if sandboxed(server):
+        assert str(chance) not in links(server.pid)
+
+
+def system_calls(server):
+    return re.search(r"sandbox: (\d+) system calls: (.*)", server.log.read_text())
+
+
+def test_how_many_system_calls(serve, tmp_path):
+    disk = tmp_path / "disk"
+    disk.touch()
+    os.truncate(disk, 1 << 20)
+    server = serve("nvme", f"file={disk}", options=["--verbose"])
+    if not sandboxed(server):
+        pytest.skip("this build has no sandbox")
+    said = system_calls(server)
+    assert int(said[1]) == len(said[2].split()) <= 40
+    serial = serve("serial", options=["--verbose"])
+    assert "io_uring_enter" not in system_calls(serial)[2]
+
+
+def test_option():
+    result = subprocess.run([OUTBOARD, "serve", "edu", "--socket-path=/nowhere/socket", "--sandbox=perhaps"],
+                            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 2 and "--sandbox=perhaps: on or off" in result.stderr
+
+
+# ---- Hosts that allow less ---------------------------------------------------------------------------
+
+ORDINARY = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--inh-caps=-all"]
+
+
+@pytest.fixture
+def public(tmp_path_factory):
+    """A folder that another user can write to."""
+    folder = tmp_path_factory.mktemp("public")
+    for path in [folder, *folder.parents[:2]]:
+        os.chmod(path, os.stat(path).st_mode | 0o755)
+    os.chmod(folder, 0o777)
+    return folder
