@@ -22,6 +22,7 @@
     POINT("taking the connection", int, server_recover_session, (DEV, enum effect_kind k, uint64_t r), (dev, k, r)) \
     POINT("taking I/O descriptors", int, ioevent_recover, (DEV), (dev)) \
     POINT("taking the twin socket", int, twin_recover, (DEV), (dev)) \
+    POINT("owning the effects", int, effect_start, (struct block *b, uint64_t w, int counts), (b, w, counts)) \
     POINT("calling the seats", int, lobby_open, (struct lobby *l, DEV, int door), (l, dev, door)) \
     ACT("resuming", server_resume, (DEV), (dev)) \
     POINT("telling the keeper", int, keeping_ready, (struct keeping *k), (k)) \
