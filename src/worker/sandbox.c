@@ -31,8 +31,8 @@ void sandbox_refuse(struct sandbox *s, uint32_t bits, int error)
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
         size_t n = strlen(s->note);
         if (bits & names[i].bit)
-            snprintf(s->note + n, sizeof s->note - n, "%s%s (%s)", n ? ", " : "", names[i].name,
-                     strerror(error));
+            snprintf(s->note + n, sizeof s->note - n, "%s%s %s", n ? ", " : "", names[i].name,
+                     strerrorname_np(error));
     }
 }
 
@@ -80,7 +80,12 @@ static void drop_capabilities(struct sandbox *s)
         s->in_force |= SANDBOX_NO_NEW_PRIVS;
     else
         sandbox_refuse(s, SANDBOX_NO_NEW_PRIVS, errno);
-    if (prctl(PR_SET_DUMPABLE, 0) == 0)
+}
+
+/* Of a process that is not dumpable the kernel shows a keeper that is not root no counts when it is dead. */
+static void set_dumpable(struct sandbox *s, bool kept)
+{
+    if (prctl(PR_SET_DUMPABLE, kept) == 0 && !kept)
         s->in_force |= SANDBOX_NOT_DUMPABLE;
 }
 
@@ -113,6 +118,7 @@ void sandbox_enter(struct sandbox *s, const struct ob_syscall *const *lists, boo
         sandbox_refuse(s, SANDBOX_PID, EPERM);
     spaces_enter(s);
     drop_capabilities(s);
+    set_dumpable(s, kept);
     set_limits(s);
     landlock_enter(s);
     filter_enter(s, lists);

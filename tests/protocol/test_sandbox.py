@@ -3,13 +3,14 @@
 import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 
 import pytest
 
 from devices import ESCAPE
-from program import OUTBOARD, links
+from program import OUTBOARD, links, serving
 from raw import Refused
 
 BAR0 = 0
@@ -166,16 +167,59 @@ def test_option():
     assert result.returncode == 2 and "--sandbox=perhaps: on or off" in result.stderr
 
 
-# ---- Hosts that allow less ---------------------------------------------------------------------------
+# ---- Hosts that allow less, users that may less ------------------------------------------------------
 
 ORDINARY = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--inh-caps=-all"]
+NAMESPACES = ["user", "pid", "mnt", "net", "ipc"]
+FORBID = "".join(f"echo 0 > /proc/sys/user/max_{name}_namespaces; " for name in NAMESPACES)
 
 
-@pytest.fixture
-def public(tmp_path_factory):
-    """A folder that another user can write to."""
-    folder = tmp_path_factory.mktemp("public")
-    for path in [folder, *folder.parents[:2]]:
-        os.chmod(path, os.stat(path).st_mode | 0o755)
-    os.chmod(folder, 0o777)
-    return folder
+def possible(prefix, program=OUTBOARD):
+    return subprocess.run([*prefix, program, "--version"], capture_output=True, check=False).returncode == 0
+
+
+def test_an_ordinary_user(connect, tmp_path_factory):
+    """Has as much of it as root; and its keeper learns as well what a dead worker wrote."""
+    if not possible(ORDINARY):
+        pytest.skip("this build is not for everybody to see")
+    folder = tmp_path_factory.mktemp("ordinary")
+    for path in [folder, *folder.parents]:
+        if path.name.startswith(("pytest-", "popen-")):
+            path.chmod(0o755)
+    folder.chmod(0o777)
+    with serving(folder) as start:
+        (folder / "edu0").mkdir(mode=0o777)
+        (folder / "edu0").chmod(0o777)
+        server = start("edu", prefix=ORDINARY)
+        if not sandboxed(server):
+            pytest.skip("this build has no sandbox")
+        assert "does not allow" not in server.log.read_text()
+        ours = {name: os.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES}
+        for name, link in ours.items():
+            assert os.readlink(f"/proc/{server.pid}/ns/{name}") != link
+        client = connect(server)
+        for _ in range(5):
+            os.kill(server.pid, signal.SIGKILL)
+            assert client.get32(BAR0, 0) == 0x010000ed
+        assert "is not known" not in server.log.read_text()
+
+
+def test_no_namespaces(serve, connect):
+    """The rest of it is there all the same, and one line says what is not."""
+    inside = ["unshare", "--user", "--map-root-user", "sh", "-c", FORBID + 'exec "$@"', "sh"]
+    if not possible(inside):
+        pytest.skip("no namespaces here")
+    server = serve("edu", prefix=inside)
+    if not sandboxed(server):
+        pytest.skip("this build has no sandbox")
+    log = server.log.read_text()
+    assert "workers have no PID namespace of their own: No space left on device" in log
+    assert "this host does not allow all of the sandbox: pid-namespace" in log
+    for name in ["user-namespace", "mount-namespace", "net-namespace", "ipc-namespace", "empty-root"]:
+        assert f"{name} E" in log
+    s = status(server.pid)
+    assert s["NoNewPrivs"] == "1" and s["Seccomp"] == "2" and int(s["CapEff"], 16) == 0
+    client = connect(server)
+    os.kill(server.pid, signal.SIGKILL)
+    assert client.get32(BAR0, 0) == 0x010000ed
+    assert server.log.read_text().count("does not allow") == 1
