@@ -324,10 +324,12 @@ static void end_upgrades(void)
 
 static void kill_worker(void)
 {
+    static pid_t last;
     pid_t pid = worker();
 
-    if (pid <= 0 || kill(pid, SIGKILL) < 0)
+    if (pid <= 0 || pid == last || kill(pid, SIGKILL) < 0) /* one that is dying already does not count again */
         return;
+    last = pid;
     killed_at = now();
     kills++;
     if (chance(4) == 0) { /* how long until a register is read again */
