@@ -350,6 +350,18 @@ static int write_register(struct ob_device *dev, uint64_t at, const void *buf, s
     return 0;
 }
 
+/* One that may do everything: shows that it is the restrictions that refuse. */
+static struct uring *free_ring(void)
+{
+    struct uring *u = calloc(1, sizeof *u);
+
+    if (u && (errno = -io_uring_queue_init(8, &u->ring, 0))) {
+        free(u);
+        return NULL;
+    }
+    return u;
+}
+
 static int open_escape(struct ob_device *dev)
 {
     static const struct ob_syscall ring[] = { OB_SYSCALL(io_uring_enter), OB_SYSCALL_END };
@@ -361,7 +373,8 @@ static int open_escape(struct ob_device *dev)
     p->memfd = memfd_create("escape", MFD_CLOEXEC);
     if (p->memfd < 0 || ftruncate(p->memfd, 4096) < 0)
         return -errno;
-    p->uring = (struct uring *)uring_open(8);
+    bool restricted = strcmp(ob_option(dev, "ring"), "restricted") == 0;
+    p->uring = restricted ? (struct uring *)uring_open(8) : free_ring();
     return p->uring ? ob_syscalls(dev, ring) : -errno;
 }
 
@@ -369,6 +382,7 @@ static const struct ob_option options[] = {
     { "secret", "PATH", "a file to read", NULL, OB_OPTION_REQUIRED },
     { "abstract", "NAME", "a socket to send to", "nobody", 0 },
     { "victim", "PID", "another process", "1", 0 },
+    { "ring", "restricted|free", "what the ring may do", "restricted", 0 },
     { NULL, NULL, NULL, NULL, 0 },
 };
 

@@ -1,6 +1,7 @@
 """What a worker that has been taken over can still do: nothing."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -41,16 +42,16 @@ def escape(serve, connect, tmp_path):
     """escape(...) is a served device that has been taken over, and a client of it."""
     ends = []
 
-    def start(*options):
+    def start(*options, ring="restricted"):
         secret = tmp_path / "secret"
         secret.write_bytes(b"secret")
-        name = f"outboard-escape-{os.getpid()}"
+        name = f"outboard-escape-{os.getpid()}-{len(ends)}"
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         ends.append(listener)
         listener.bind(f"\0{name}")
         victim = subprocess.Popen(["sleep", "1000"])
         ends.append(victim)
-        server = serve(str(ESCAPE), f"secret={secret}", f"abstract={name}", f"victim={victim.pid}",
+        server = serve(str(ESCAPE), f"secret={secret}", f"abstract={name}", f"victim={victim.pid}", f"ring={ring}",
                        options=["--verbose", *options], prefix=["env", "-C", tmp_path])
         client = connect(server)
         assert client.get32(BAR0, COUNT) == len(ALL)
@@ -80,8 +81,10 @@ def confined(escape):
 
 def test_what_is_refused(confined):
     server, client = confined
-    for name in REFUSED + RING:
+    for name in REFUSED:
         assert attempt(client, name) != 0, name
+    for name in RING:
+        assert attempt(client, name) == errno.EACCES, name
     assert attempt(client, "ring_reads") == 0
     assert "killed" not in server.log.read_text()
     assert "is none that this device has told of: refused" in server.log.read_text()
@@ -104,6 +107,16 @@ def test_without_a_sandbox_it_gets_out(escape, way):
     for name in REFUSED + [name for name in DEADLY if name != "numbers_of_32_bits"]:
         if name not in NEVER:
             assert attempt(client, name) == 0, name
+
+
+def test_it_is_the_restrictions_that_refuse(escape):
+    """Of a ring; nothing else is in force here, and there is something to connect and send to in none."""
+    _, client = escape("--sandbox=off")
+    assert {attempt(client, name) for name in RING} == {errno.EACCES}
+    _, client = escape("--sandbox=off", ring="free")
+    for name in ["ring_open", "ring_socket", "ring_statx", "ring_unlink"]:
+        assert attempt(client, name) == 0, name
+    assert errno.EACCES not in {attempt(client, name) for name in ["ring_connect", "ring_send", "ring_splice"]}
 
 
 def test_without_a_keeper(escape):
