@@ -152,7 +152,7 @@ static void count_death(struct keeper *k, const struct block_header *h, const si
 {
     bool in_message = k->in_step && h->step_kind == STEP_MESSAGE && k->role == CHILD_SERVE;
     bool killed = info->si_code != CLD_EXITED && info->si_status == SIGKILL;
-    bool dropped = info->si_code == CLD_EXITED && k->role == CHILD_DROP; /* as it was told to */
+    bool dropped = k->role == CHILD_DROP && info->si_code == CLD_EXITED && info->si_status == 0; /* as told */
     uint64_t now = keeper_now();
     if (h->messages != k->messages || (k->role == CHILD_SERVE && !in_message)) {
         k->message_deaths = 0;

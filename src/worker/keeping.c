@@ -7,6 +7,7 @@
 #include "worker/keeping.h"
 #include "keeper/protocol.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,6 +24,8 @@ static int send_request(int sock, const struct keeper_request *r, const void *by
     struct iovec iov[] = { { (void *)(uintptr_t)r, sizeof *r }, { (void *)(uintptr_t)bytes, r->size } };
     ssize_t n = wire_send(sock, iov, r->size ? 2 : 1, fds, nfds);
 
+    if (n == -ETOOMANYREFS) /* its user has as many under way as it may have open */
+        return -EMFILE;
     return n < 0 ? (int)n : 0;
 }
 

@@ -116,6 +116,16 @@ def test_the_failed_device_can_be_ended_and_lives_through_deaths(damage, connect
     server.stop()
 
 
+def test_a_message_under_way_in_a_block_that_nobody_can_read(damage, connect):
+    """Workers seem to die of the message. Those that are to refuse it cannot read the block either."""
+    server, c, block = damage("edu")
+    word, = struct.unpack("=Q", os.pread(block.fd, 8, WORD))
+    block.put(UNDO_WORD, struct.pack("=QQQ", word, 0, 2))  # a step of a message is open
+    block.put(0, b"\x77")
+    os.kill(server.pid, signal.SIGKILL)
+    assert ends(c) and not is_served(server, connect)
+
+
 LOGS = [0xfffffffffffffff8, 8, 1 << 40, 64, 1 << 20, 3]
 
 
