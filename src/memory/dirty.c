@@ -246,8 +246,17 @@ static void for_chunks(struct file *f, uint64_t first, uint64_t last, chunk_fn *
 struct report {
     uint64_t address, last;
     unsigned shift; /* of a reported page */
-    uint64_t *bitmap;
+    uint8_t *bitmap;
 };
+
+static void set_bit(uint8_t *bitmap, uint64_t i)
+{
+    uint64_t word;
+
+    memcpy(&word, bitmap + i / 64 * 8, sizeof word);
+    word |= UINT64_C(1) << i % 64;
+    memcpy(bitmap + i / 64 * 8, &word, sizeof word);
+}
 
 static void report_page(const struct report *r, uint64_t start, uint64_t end)
 {
@@ -256,7 +265,7 @@ static void report_page(const struct report *r, uint64_t start, uint64_t end)
     start = start > r->address ? start - r->address : 0;
     end = (end < r->last ? end : r->last) - r->address;
     for (uint64_t i = start >> r->shift; i <= end >> r->shift; i++)
-        r->bitmap[i / 64] |= UINT64_C(1) << i % 64;
+        set_bit(r->bitmap, i);
 }
 
 static void report_chunk(struct file *f, uint64_t chunk, uint64_t *bits, void *ctx)
@@ -270,7 +279,7 @@ static void report_chunk(struct file *f, uint64_t chunk, uint64_t *bits, void *c
 }
 
 int dirty_report(const struct dirty *d, uint64_t address, uint64_t size, uint64_t page,
-                 uint64_t *bitmap)
+                 void *bitmap)
 {
     struct file *f = d->f;
     struct report r = { address, address + (size - 1), (unsigned)__builtin_ctzll(page), bitmap };

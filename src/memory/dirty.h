@@ -39,11 +39,12 @@ void dirty_mark(struct dirty *d, uint64_t address, uint64_t n);
 
 /*
  * Which pages of [address, address + size), of `page` bytes each counted from `address`, hold something
- * that was written? Sets bits, clears none. size > 0 and does not wrap, page is a power of two. 0 or
+ * that was written? Sets bits of
+ * words of 8 bytes, which may lie anywhere, and clears none. size > 0 and does not wrap, page is a power of two. 0 or
  * -ENOSPC.
  */
 int dirty_report(const struct dirty *d, uint64_t address, uint64_t size, uint64_t page,
-                 uint64_t *bitmap);
+                 void *bitmap);
 
 /* Forgets what lies in this range. A page of the log that lies in it by half is kept: better reported
  * twice than not at all. */

@@ -90,8 +90,7 @@ int logging_report(struct ob_device *dev, const void *data, size_t n, size_t roo
         return -EINVAL;
     memcpy(body, &r, sizeof r);
     memset(body + sizeof r, 0, words * 8);
-    int ret = dirty_report(dev->dirty, r.iova, r.length, r.page_size,
-                           (uint64_t *)(void *)(body + sizeof r));
+    int ret = dirty_report(dev->dirty, r.iova, r.length, r.page_size, body + sizeof r);
     if (ret < 0)
         return ret;
     reply->size += sizeof r + words * 8;
