@@ -97,14 +97,17 @@ static bool hold(struct ob_device *dev, uint32_t q)
 /* Nothing more came. */
 void irq_held(struct ob_device *dev)
 {
+    const struct nvme *s = ob_state(dev);
     struct private *p = ob_private(dev);
 
     for (uint64_t left = p->held; left; left &= left - 1) {
         uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
         p->depth[q] = 0;
         p->not_held[q] = NOT_HELD;
-        raise(dev, q);
+        if (s->cq[q].entries)
+            raise(dev, q);
     }
+    p->held = 0;
     irq_end(dev);
 }
 
@@ -149,7 +152,7 @@ void irq_end(struct ob_device *dev)
     }
     for (uint64_t left = p->posted; left; left &= left - 1) {
         uint32_t q = (uint32_t)__builtin_ctzll(left) + 1;
-        if (!hold(dev, q))
+        if (s->cq[q].entries && !hold(dev, q)) /* else it was deleted since */
             raise(dev, q);
     }
     p->posted = 0;

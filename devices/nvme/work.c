@@ -88,7 +88,7 @@ void work_forget(struct ob_device *dev)
     slot_count_all(dev);
     doorbell_forget(dev);
     p->blocked = p->coalesce_timer = p->far_admin = false;
-    p->far_queues = p->held = 0;
+    p->far_queues = p->held = p->posted = 0;
     memset(p->far_cq, 0, sizeof p->far_cq);
     p->epoch = s->epoch;
 }
