@@ -23,9 +23,14 @@ ONE_EACH = {"ioengine": "psync", "iodepth": 1, "cpus_allowed": "0-3",
             "cpus_allowed_policy": "split"}
 
 
+# QEMU lowers a wire when the guest next touches a register. A driver that took an entry before its interrupt
+# came touches none, and the guest's kernel may have a word to say about that in the middle of fio's report.
+WIRE = {"append": "pci=nomsi loglevel=1"}
+
+
 @pytest.mark.parametrize("command, shape, work", [
     (RESET, {}, {}),
-    (RESET, {"append": "pci=nomsi"}, {}),
+    (RESET, WIRE, {}),
     ("echo 1 > /sys/class/nvme/nvme0/device/reset", {}, {}),
     (f"nvme subsystem-reset /dev/nvme0 && {RESET}", {"files": FIO | nvme_cli()}, ONE_EACH)],
     ids=["controller", "controller-intx", "function", "subsystem"])

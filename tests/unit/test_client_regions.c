@@ -344,17 +344,17 @@ static void test_names(void **state)
 
     const size_t n = sizeof(struct names_reply);
     const uint32_t good[3] = { 2, 8, 6 };
-    names_reply("n\0one\0two\0up\0in", 17, good, n, 0);
-    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 0, 2, 0 }, n, 0);
-    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 2, 0, 6 }, n, -EBADMSG);
-    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 1, 8, 6 }, n, -EBADMSG);
-    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 6, 4, 6 }, n, -EBADMSG); /* two names */
-    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 2, 7, 6 }, n, -EBADMSG);
-    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 2, 8, 41 - 10 }, n, -EBADMSG);
-    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ 2, 8, UINT32_MAX }, n, -EBADMSG);
-    names_reply("n\0one\0two\0up\0in", 17, (uint32_t[3]){ UINT32_MAX, 8, 6 }, n, -EBADMSG);
-    names_reply("n\0one\0two\0up\0in", 17, good, n - 40 + 15, -EBADMSG); /* cut off */
-    names_reply("n\0one\0two\0up\0in", 17, good, n - 41, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 16, good, n, 0);
+    names_reply("n\0one\0two\0up\0in", 16, (uint32_t[3]){ 0, 2, 0 }, n, 0);
+    names_reply("n\0one\0two\0up\0in", 16, (uint32_t[3]){ 2, 0, 6 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 16, (uint32_t[3]){ 1, 8, 6 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 16, (uint32_t[3]){ 6, 4, 6 }, n, -EBADMSG); /* two names */
+    names_reply("n\0one\0two\0up\0in", 16, (uint32_t[3]){ 2, 7, 6 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 16, (uint32_t[3]){ 2, 8, 41 - 10 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 16, (uint32_t[3]){ 2, 8, UINT32_MAX }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 16, (uint32_t[3]){ UINT32_MAX, 8, 6 }, n, -EBADMSG);
+    names_reply("n\0one\0two\0up\0in", 16, good, n - 40 + 15, -EBADMSG); /* cut off */
+    names_reply("n\0one\0two\0up\0in", 16, good, n - 41, -EBADMSG);
     names_reply("\0\0one\0two\0up\0in", 17, good, n, -EBADMSG);
     names_reply("n\0\0ne\0two\0up\0in", 17, good, n, -EBADMSG);
     names_reply("n\0o\033e\0two\0up\0in", 17, good, n, -EBADMSG);
