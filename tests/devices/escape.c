@@ -378,6 +378,16 @@ static int open_escape(struct ob_device *dev)
     return p->uring ? ob_syscalls(dev, ring) : -errno;
 }
 
+static void close_escape(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    if (p->uring)
+        uring_close(&p->uring->engine);
+    if (p->memfd > 0)
+        close(p->memfd);
+}
+
 static const struct ob_option options[] = {
     { "secret", "PATH", "a file to read", NULL, OB_OPTION_REQUIRED },
     { "abstract", "NAME", "a socket to send to", "nobody", 0 },
@@ -395,5 +405,6 @@ static const struct ob_plugin escape = {
     .state = { .size = sizeof(struct escape), .version = 1 },
     .private_size = sizeof(struct private),
     .open = open_escape,
+    .close = close_escape,
 };
 OB_PLUGIN(escape)

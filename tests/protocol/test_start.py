@@ -128,6 +128,7 @@ def under(limit, tmp_path, *options):
                  stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow  # a sanitizer needs more of everything
 @KEEPING
 def test_few_descriptors(tmp_path, connect, options):
     """It starts and serves, or says in a line or two why it does not, and leaves nothing."""
@@ -156,6 +157,7 @@ def listens(path):
         return s.connect_ex(str(path)) == 0
 
 
+@pytest.mark.slow  # a sanitizer needs more of everything
 @KEEPING
 def test_little_memory(tmp_path, options):
     server = under(f"--as={20 << 20}", tmp_path, *options)
