@@ -355,11 +355,11 @@ static void test_names(void **state)
     names_reply("n\0one\0two\0up\0in", 16, (uint32_t[3]){ UINT32_MAX, 8, 6 }, n, -EBADMSG);
     names_reply("n\0one\0two\0up\0in", 16, good, n - 40 + 15, -EBADMSG); /* cut off */
     names_reply("n\0one\0two\0up\0in", 16, good, n - 41, -EBADMSG);
-    names_reply("\0\0one\0two\0up\0in", 17, good, n, -EBADMSG);
-    names_reply("n\0\0ne\0two\0up\0in", 17, good, n, -EBADMSG);
-    names_reply("n\0o\033e\0two\0up\0in", 17, good, n, -EBADMSG);
-    names_reply("n\0one\0two\0u \0in", 17, good, n, -EBADMSG);
-    names_reply("\377\0one\0two\0up\0in", 17, good, n, -EBADMSG);
+    names_reply("\0\0one\0two\0up\0in", 16, good, n, -EBADMSG);
+    names_reply("n\0\0ne\0two\0up\0in", 16, good, n, -EBADMSG);
+    names_reply("n\0o\033e\0two\0up\0in", 16, good, n, -EBADMSG);
+    names_reply("n\0one\0two\0u \0in", 16, good, n, -EBADMSG);
+    names_reply("\377\0one\0two\0up\0in", 16, good, n, -EBADMSG);
 }
 
 /* More descriptors than a message may have, in one reply to a command that has none. */
