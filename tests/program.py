@@ -112,11 +112,13 @@ def serving(folder):
         servers.append(Server(folder / name, device, *params, **options))
         return servers[-1]
 
-    yield start
     failures = []
-    for server in servers:
-        try:
-            server.stop()
-        except AssertionError as error:
-            failures.append(str(error))
+    try:
+        yield start
+    finally:
+        for server in servers:
+            try:
+                server.stop()
+            except AssertionError as error:
+                failures.append(str(error))
     assert not failures, "\n".join(failures)
