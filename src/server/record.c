@@ -3,6 +3,7 @@
  */
 #include "server/record.h"
 #include "server/bus.h"
+#include "server/irq.h"
 #include "server/report.h"
 
 #include <stdio.h>
@@ -93,7 +94,7 @@ void record_interrupts(struct ob_device *dev)
 {
     uint32_t used = 0;
 
-    for (uint32_t i = 0; i < IRQ_COUNT; i++)
+    FOR_EACH_IRQ(dev, i)
         used += (dev->irqs->irq[i] & IRQ_TRIGGER) != 0;
     dev->facts->interrupts_used = used;
 }

@@ -66,8 +66,8 @@ static void signalled(struct watch *w, uint32_t events)
     }
 }
 
-/* SIGTERM and SIGINT arrive as events, and SIGUSR1, by which a keeper asks for rest; SIGPIPE and SIGXFSZ are errors of the writes
- * that they belong to. */
+/* SIGTERM and SIGINT arrive as events, and SIGUSR1, by which a keeper asks for rest; SIGPIPE and SIGXFSZ
+ * are errors of the writes that they belong to. */
 static int watch_signals(struct worker *w)
 {
     sigset_t set;
