@@ -191,16 +191,9 @@ static double cpu_ns(pid_t pid)
 /* The child that runs the device, or (--no-keeper) the process itself. */
 static pid_t worker_of(pid_t pid)
 {
-    char path[64];
-    int child;
+    pid_t worker = disk_worker(pid);
 
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return pid;
-    bool found = fscanf(f, "%d", &child) == 1;
-    fclose(f);
-    return found ? child : pid;
+    return worker ? worker : pid;
 }
 
 static const struct job jobs[] = {

@@ -33,24 +33,6 @@ static uint64_t now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Of the keeper's descendants the last: with a sandbox there may be a process in between. */
-static pid_t worker(void)
-{
-    pid_t found = 0;
-
-    for (int pid = disk.pid, child; pid; pid = child) {
-        char path[64];
-        child = 0;
-        snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
-        FILE *f = fopen(path, "re");
-        if (f && fscanf(f, "%d", &child) == 1)
-            found = child;
-        if (f)
-            fclose(f);
-    }
-    return found;
-}
-
 static void put_writes(const uint64_t *address, const uint64_t *list)
 {
     for (uint32_t i = 0; i < WRITES; i++) {
@@ -124,7 +106,7 @@ int main(int argc, char **argv)
         if (busy)
             put_writes(address, list);
         uint64_t start = now();
-        kill(worker(), SIGKILL);
+        kill(disk_worker(disk.pid), SIGKILL);
         driver_read32(&driver, REG_CSTS);
         answer[i] = now() - start;
         driver_put(&driver, 1, &r);

@@ -65,6 +65,8 @@ extern void (*disk_child)(void);
 void disk_serve_again(struct disk *disk, const char *const *args);
 /* Ends the process, which has to end well, and removes the file. */
 void disk_end(struct disk *disk);
+/* The process that runs a device for this keeper: the last of its line. 0: none does just now. */
+pid_t disk_worker(pid_t keeper);
 
 /* ---- The controller ------------------------------------------------------------------------------ */
 

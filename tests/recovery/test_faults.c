@@ -74,31 +74,13 @@ static void serve(const char *const *words)
     close(ready[0]);
 }
 
-/* The one that has no child: with a sandbox there may be a process between it and the keeper. */
-static pid_t worker(void)
-{
-    pid_t pid = keeper, found = 0;
-    char path[64];
-
-    for (int child; pid; pid = child) {
-        child = 0;
-        snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
-        FILE *f = fopen(path, "re");
-        if (f && fscanf(f, "%d", &child) == 1)
-            found = child;
-        if (f)
-            fclose(f);
-    }
-    return found;
-}
-
 /* Who has stopped is killed. */
 static void *execute(void *ctx)
 {
     (void)ctx;
     for (;;) {
         if (faults->stopped) {
-            pid_t pid = worker();
+            pid_t pid = disk_worker(keeper);
             if (getenv("VERBOSE"))
                 fprintf(stderr, "    it dies %s\n", faults->name[faults->stopped - 1]);
             faults->stopped = 0;

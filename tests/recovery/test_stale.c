@@ -63,24 +63,9 @@ static void end(void)
     unlink(disk.socket);
 }
 
-/* What the kernel thinks of the worker may take it a moment. */
-static pid_t worker(void)
-{
-    char path[64];
-    int pid = 0;
-
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", disk.pid, disk.pid);
-    FILE *f = fopen(path, "re");
-    if (!f || fscanf(f, "%d", &pid) != 1)
-        pid = 0;
-    if (f)
-        fclose(f);
-    return pid;
-}
-
 static void kill_worker(void)
 {
-    pid_t pid = worker();
+    pid_t pid = disk_worker(disk.pid);
 
     assert_true(pid > 0);
     assert_int_equal(kill(pid, SIGKILL), 0);
@@ -291,7 +276,7 @@ static void nobody_gets_in_between(void **state)
     const struct way *way = *state;
 
     begin(way);
-    pid_t pid = worker();
+    pid_t pid = disk_worker(disk.pid);
     assert_int_equal(kill(disk.pid, SIGSTOP), 0);
     kill_worker();
     for (char stat = 0; stat != 'Z';) {

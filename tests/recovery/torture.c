@@ -197,20 +197,6 @@ static void take(const struct nvme_completion *c)
 
 /* ---- The killer ------------------------------------------------------------------------------------- */
 
-static pid_t worker(void)
-{
-    char path[64];
-    int pid = 0;
-
-    snprintf(path, sizeof path, "/proc/%d/task/%d/children", disk.pid, disk.pid);
-    FILE *f = fopen(path, "re");
-    if (f && fscanf(f, "%d", &pid) != 1)
-        pid = 0;
-    if (f)
-        fclose(f);
-    return pid;
-}
-
 static unsigned descriptors(pid_t pid)
 {
     char path[64];
@@ -266,7 +252,7 @@ struct usage {
 
 static struct usage look_at_usage(void)
 {
-    pid_t pid = worker();
+    pid_t pid = disk_worker(disk.pid);
 
     return (struct usage){ descriptors(disk.pid), descriptors(pid), memory(disk.pid, "RssAnon:"),
                            memory(disk.pid, "VmRSS:"), memory(pid, "RssAnon:"), block_size() };
@@ -325,7 +311,7 @@ static void end_upgrades(void)
 static void kill_worker(void)
 {
     static pid_t last;
-    pid_t pid = worker();
+    pid_t pid = disk_worker(disk.pid);
 
     if (pid <= 0 || pid == last || kill(pid, SIGKILL) < 0) /* one that is dying already does not count again */
         return;
