@@ -6,7 +6,8 @@
  * Worker and driver have a core each. Rounds of all ways follow each other, so that noise meets all of
  * them, and medians are printed, as JSON. -j: one job alone, from 1. -t: doorbells are registers, each
  * of which traps. -i: uses the disk a little, prints the worker's number, and waits for the end of
- * standard input, so that an idle worker can be looked at.
+ * standard input, so that an idle worker can be looked at. -o WORD...: compares NVMe alone with another
+ * disk, that is served with these words and measured in the same rounds.
  */
 #include "../tests/nvme/driver.h"
 
@@ -280,6 +281,22 @@ static void measure(const struct job *j, struct driver *d, const struct disk *di
     fflush(stdout);
 }
 
+/* Two disks, whose rounds follow each other closely, each first as often as the other. */
+static void compare_disks(const struct job *j, struct driver *d, uint8_t *const (*buffers)[MOST], unsigned rounds)
+{
+    double ratios[MAX_ROUNDS], all[2][MAX_ROUNDS];
+
+    for (unsigned r = 0; r < rounds; r++) {
+        for (unsigned i = 0; i < 2; i++) {
+            unsigned which = (r ^ i) & 1;
+            all[which][r] = by_nvme(j, &d[which], buffers[which]);
+        }
+        ratios[r] = all[0][r] / all[1][r];
+    }
+    printf("  {\"job\": \"%s\", \"nvme\": %.6g, \"other\": %.6g, \"to_other\": %.6g}", j->name,
+           median(all[0], rounds), median(all[1], rounds), median(ratios, rounds));
+}
+
 /* Memory that was ever used stays: so a look at the largest transfers too. */
 static void use_a_little(struct driver *d, uint8_t *const *buffers)
 {
@@ -290,15 +307,15 @@ static void use_a_little(struct driver *d, uint8_t *const *buffers)
 
 int main(int argc, char **argv)
 {
-    static uint8_t *buffers[MOST];
-    const char *folder = "/dev/shm";
-    unsigned rounds = 7, only = 0;
+    static uint8_t *buffers[2][MOST];
+    const char *folder = "/dev/shm", *other[8] = { NULL };
+    unsigned rounds = 7, only = 0, others = 0;
     bool shadow = true, idle = false;
-    struct disk disk;
-    struct driver d;
+    struct disk disk[2];
+    struct driver d[2];
     int o;
 
-    while ((o = getopt(argc, argv, "f:s:r:j:ti")) != -1) {
+    while ((o = getopt(argc, argv, "f:s:r:j:tio:")) != -1) {
         switch (o) {
         case 'f': folder = optarg; break;
         case 's': seconds = atof(optarg); break;
@@ -306,29 +323,37 @@ int main(int argc, char **argv)
         case 'j': only = (unsigned)atoi(optarg); break;
         case 't': shadow = false; break;
         case 'i': idle = true; break;
+        case 'o': other[others++ % 7] = optarg; break;
         default: return 2;
         }
     }
-    on_core(WORKER_CORE);
-    disk_serve(&disk, folder, DISK, (const char *const *)argv + optind);
-    on_core(DRIVER_CORE);
-    fill_disk(disk.file);
-    set_up(&d, &disk, shadow, buffers);
+    for (unsigned i = 0; i < 1u + !!others; i++) {
+        on_core(WORKER_CORE);
+        disk_serve(&disk[i], folder, DISK, i ? other : (const char *const *)argv + optind);
+        on_core(DRIVER_CORE);
+        fill_disk(disk[i].file);
+        set_up(&d[i], &disk[i], shadow, buffers[i]);
+    }
     if (idle) {
-        use_a_little(&d, buffers);
-        printf("%d\n", (int)worker_of(disk.pid));
+        use_a_little(&d[0], buffers[0]);
+        printf("%d\n", (int)worker_of(disk[0].pid));
         fflush(stdout);
         while (getchar() != EOF)
             ;
     } else {
         for (unsigned k = only ? only - 1 : 0; k < (only ? only : JOBS); k++) {
             printf("%s\n", only || k == 0 ? "[" : ",");
-            measure(&jobs[k], &d, &disk, buffers, rounds);
+            if (others)
+                compare_disks(&jobs[k], d, buffers, rounds);
+            else
+                measure(&jobs[k], &d[0], &disk[0], buffers[0], rounds);
         }
         printf("\n]\n");
     }
-    driver_disable(&d);
-    driver_close(&d);
-    disk_end(&disk);
+    for (unsigned i = 0; i < 1u + !!others; i++) {
+        driver_disable(&d[i]);
+        driver_close(&d[i]);
+        disk_end(&disk[i]);
+    }
     return 0;
 }
