@@ -96,6 +96,15 @@ static void access_region(bool is_write, uint32_t region, uint64_t at, uint32_t 
 
 /* The disk's engine has no threads, and does its work in the caller: a run is the same each time. */
 static bool stopped;
+/* The sanitizer's own tells libFuzzer of each comparison, at a fifth of all time, for a use that is off. */
+int __wrap_strcmp(const char *a, const char *b);
+int __wrap_strcmp(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return (unsigned char)*a - (unsigned char)*b;
+}
+
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*run)(void *), void *arg)
