@@ -47,7 +47,7 @@ static void run_child(const struct keeper *k, int socket)
     word[1] = role;
     word[2] = NULL;
     execveat(k->program, "", k->command, environ, AT_EMPTY_PATH);
-    fprintf(stderr, "outboard: %s: cannot start a worker: %s\n", k->name, strerror(errno));
+    keeper_log(k, "cannot start a worker: %s", strerror(errno));
     _exit(127);
 }
 

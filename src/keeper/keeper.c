@@ -46,15 +46,42 @@ uint64_t keeper_date(void)
     return read_clock(CLOCK_REALTIME);
 }
 
+/* Again and again: the first alarm may come before the call. */
+void keeper_hurry(bool on)
+{
+    ualarm(on ? 10000 : 0, on ? 10000 : 0);
+}
+
+/* At most so many bytes that no pipe takes a part of them. */
+static bool say(const char *text, size_t n)
+{
+    struct pollfd p = { STDERR_FILENO, POLLOUT, 0 };
+
+    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
+        return false;
+    keeper_hurry(true); /* others may have filled it since */
+    ssize_t done = write(STDERR_FILENO, text, n);
+    keeper_hurry(false);
+    return done > 0;
+}
+
+/* Who does not read what we say must not stop us, and O_NONBLOCK is not ours to set: others share the
+ * description. A line that would have to wait is lost, and the next one that need not says so. */
 void keeper_log(const struct keeper *k, const char *format, ...)
 {
-    char line[400];
+    static unsigned lost;
+    char text[640];
+    int n = 0;
     va_list args;
 
+    if (lost)
+        n = snprintf(text, sizeof text, "outboard: %.64s: lines that nobody read are lost: %u\n", k->name, lost);
+    n += snprintf(text + n, sizeof text - (size_t)n, "outboard: %.64s: ", k->name);
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    vsnprintf(text + n, sizeof text - (size_t)n - 1, format, args);
     va_end(args);
-    fprintf(stderr, "outboard: %s: %s\n", k->name, line);
+    strcat(text, "\n");
+    lost = say(text, strlen(text)) ? 0 : lost + 1;
 }
 
 /* A service manager, as sd_notify(3) says it. */
@@ -62,12 +89,6 @@ void keeper_notify(const struct keeper *k, const char *text)
 {
     if (k->notify_fd >= 0)
         send(k->notify_fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-/* Again and again: the first alarm may come before the call. */
-void keeper_hurry(bool on)
-{
-    ualarm(on ? 10000 : 0, on ? 10000 : 0);
 }
 
 /* ---- Beginning ------------------------------------------------------------------------------------- */

@@ -34,16 +34,21 @@ static bool too_many(struct ob_device *dev)
  * whatever other writers do; others are looked at first.
  */
 /* #syscalls worker: poll|ppoll pwritev2 write */
-static void say(struct ob_device *dev, const char *line, size_t n)
+ssize_t server_say(const char *line, size_t n)
 {
     struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
     struct iovec iov = { (void *)(uintptr_t)line, n };
 
     if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
-        return;
+        return 0;
     ssize_t done = pwritev2(STDERR_FILENO, &iov, 1, -1, RWF_NOWAIT);
-    if (done < 0 && errno != EAGAIN)
-        done = write(STDERR_FILENO, line, n);
+    return done < 0 && errno != EAGAIN ? write(STDERR_FILENO, line, n) : done;
+}
+
+static void say(struct ob_device *dev, const char *line, size_t n)
+{
+    ssize_t done = server_say(line, n);
+
     if (done > 0 && dev->block.h)
         ob_moved(dev, 0, (uint64_t)done);
 }

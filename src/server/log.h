@@ -18,4 +18,7 @@ void server_log(struct ob_device *dev, const char *format, ...)
 /* Lines that are complete, however many; who does not read loses them. */
 void server_tell(struct ob_device *dev, const char *lines, size_t n);
 
+/* Where there is no device yet, or in a signal handler: bytes, or what write(2) says. */
+ssize_t server_say(const char *line, size_t n);
+
 #endif

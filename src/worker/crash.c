@@ -3,6 +3,7 @@
  */
 #include "worker/crash.h"
 
+#include "server/log.h"
 #include "state/block.h"
 
 #include <errno.h>
@@ -78,18 +79,18 @@ static void write_down(int signal, const siginfo_t *info, uintptr_t at)
     block_store(&d->worker, facts->worker);
 }
 
-struct line {
+struct text {
     char text[256];
     size_t n;
 };
 
-static void add(struct line *l, const char *text)
+static void add(struct text *l, const char *text)
 {
     while (*text && l->n < sizeof l->text)
         l->text[l->n++] = *text++;
 }
 
-static void add_hex(struct line *l, uint64_t value)
+static void add_hex(struct text *l, uint64_t value)
 {
     char text[19] = "0x";
     unsigned n = 2, digits = 1;
@@ -106,7 +107,7 @@ static void say(int signal, const siginfo_t *info, uintptr_t at)
 {
     static const char *const names[SIGNALS] = { "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT" };
     const struct object *o = find_object(at);
-    struct line l = { .n = 0 };
+    struct text l = { .n = 0 };
 
     add(&l, "outboard: ");
     add(&l, device);
@@ -123,8 +124,7 @@ static void say(int signal, const siginfo_t *info, uintptr_t at)
     add(&l, o ? "+" : "");
     add_hex(&l, o ? at - o->base : at);
     add(&l, "\n");
-    ssize_t ignored = write(STDERR_FILENO, l.text, l.n);
-    (void)ignored;
+    server_say(l.text, l.n);
 }
 
 /* What was to happen without us. True: somebody's handler saw to it. */

@@ -44,7 +44,10 @@ struct worker {
 
 static int fail(const char *what, int error)
 {
-    fprintf(stderr, "outboard: serve: %s: %s\n", what, strerror(error < 0 ? -error : error));
+    char line[160];
+    int n = snprintf(line, sizeof line, "outboard: serve: %s: %s\n", what, strerror(error < 0 ? -error : error));
+
+    server_say(line, (size_t)n);
     return 1;
 }
 

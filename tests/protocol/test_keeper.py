@@ -2,19 +2,24 @@
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
+import select
 import signal
 import socket
 import struct
 import subprocess
+import termios
 import time
 from pathlib import Path
 
 import pytest
 
 import raw
+from control import Control
 from devices import MORTAL, PROBE, Edu
-from program import OUTBOARD, links
+from program import OUTBOARD, child, links
 from raw import memory_file, refused
 
 PAGE = 4096
@@ -293,6 +298,77 @@ def test_ends_with_its_worker(mortal):
     worker = mortal.pid
     mortal.stop()
     assert not os.path.exists(f"/proc/{worker}")
+
+
+class Unread:
+    """A standard error that takes nothing more, until somebody reads."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        if kind == "socket":
+            ends = socket.socketpair()
+            self.reader, self.writer = (end.detach() for end in ends)
+        else:
+            self.reader, self.writer = os.openpty() if kind == "terminal" else os.pipe()
+
+    def fill(self):
+        if self.kind == "terminal":
+            termios.tcflow(self.writer, termios.TCOOFF)  # Ctrl-S
+            return
+        flags = fcntl.fcntl(self.writer, fcntl.F_GETFL)
+        fcntl.fcntl(self.writer, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        for size in 4096, 1:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(self.writer, b"x" * size)
+        fcntl.fcntl(self.writer, fcntl.F_SETFL, flags)
+
+    def read(self):
+        """All that is there now."""
+        if self.kind == "terminal":
+            termios.tcflow(self.writer, termios.TCOON)
+        said = b""
+        while select.select([self.reader], [], [], 0.1)[0]:
+            said += os.read(self.reader, 1 << 16)
+        return said.decode()
+
+    def close(self):
+        os.close(self.reader)
+        os.close(self.writer)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
+def test_a_log_that_nobody_reads(tmp_path, connect, kind):
+    """Workers that die have successors, all the same. What was lost is told when somebody reads."""
+    log = Unread(kind)
+    ready, ready_fd = os.pipe()
+    keeper = child([OUTBOARD, "serve", str(MORTAL), f"--socket-path={tmp_path}/s", f"--control-path={tmp_path}/c",
+                    f"--ready-fd={ready_fd}"], pass_fds=[ready_fd], stderr=log.writer)
+    try:
+        os.close(ready_fd)
+        assert os.read(ready, 1)
+        c = connect(tmp_path / "s")
+        c.set32(BAR0, NUMBER, 6)
+        log.fill()
+        for number in range(1, 5):
+            with Control(tmp_path / "c") as k:
+                os.kill(k.status().worker, signal.SIGKILL)
+            c.set32(BAR0, NUMBER, number)
+            with Control(tmp_path / "c") as k:
+                assert k.status().killed == number
+        with refused(errno.EIO):
+            c.set32(BAR0, DIE, 1)
+        said = log.read()  # and perhaps more comes just now
+        c.set32(BAR0, TIMER, 1)
+        wait_for(lambda: c.get32(BAR0, NUMBER) == 0xffffffff)
+        said = (said + log.read()).replace("\r", "")
+        assert re.search(r"outboard: mortal: lines that nobody read are lost: \d+\n", said), said
+        assert "the device has failed" in said
+    finally:
+        keeper.terminate()
+        assert keeper.wait(20) == 0
+        os.close(ready)
+        log.close()
 
 
 @pytest.mark.slow  # of no interest with sanitizers
