@@ -49,12 +49,15 @@ int ob_syscalls(struct ob_device *dev, const struct ob_syscall *list)
 void ob_without_msix(struct ob_device *dev)
 {
     dev->declared.irq.msix.count = 0;
+    dev->without |= TABLE_WITHOUT_MSIX;
 }
 
 void ob_without_areas(struct ob_device *dev, unsigned bar)
 {
-    if (bar < sizeof dev->declared.bar / sizeof dev->declared.bar[0])
-        dev->declared.bar[bar].areas_count = 0;
+    if (bar >= sizeof dev->declared.bar / sizeof dev->declared.bar[0])
+        return;
+    dev->declared.bar[bar].areas_count = 0;
+    dev->without |= TABLE_WITHOUT_AREAS(bar);
 }
 
 void ob_touch(struct ob_device *dev, void *p, size_t n)
@@ -275,6 +278,8 @@ static int open_device(struct ob_device *dev)
     if (dev->plugin->open && (ret = dev->plugin->open(dev)) < 0)
         return ret;
     dev->opened = true;
+    if (dev->inert && dev->other_block >= 0 && (ret = handover_shape(dev, dev->other_block)) < 0)
+        return ret;
     ret = dev->bus->describe(dev);
     if (ret == 0)
         ret = (dev->table = handover_table(dev)) ? 0 : -ENOMEM;
@@ -323,6 +328,7 @@ struct ob_device *server_device_open(const struct ob_plugin *plugin, const char 
     dev->option_count = option_count;
     dev->epoll = epoll;
     dev->keeping = keeping;
+    dev->inert = keeping && keeping->inert;
     dev->inherited = block_fd >= 0;
     dev->other_block = block_fd;
     dev->counts = -1;

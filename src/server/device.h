@@ -58,6 +58,9 @@ struct server_keeping {
     /* An upgrade: the block is another build's, whose worker rests. When all is taken over, this is called;
      * what it returns, if not 0, is why not. NULL: no upgrade. */
     int (*taken_over)(void *ctx);
+    /* None of the device's code runs in this process, and its plugin has no functions but its registers', which are
+     * not called: it refuses a message, or serves a device that has failed. */
+    bool inert;
 };
 
 struct option_value {
@@ -119,6 +122,8 @@ struct ob_device {
 
     struct block block;
     int counts; /* the kernel's of this thread's reads and writes, open until the device starts; -1 */
+    uint32_t without; /* what is declared, and not there: TABLE_WITHOUT_* */
+    bool inert;       /* see struct server_keeping */
     bool inherited; /* the block is a dead worker's */
     int other_block; /* that of another build, to be taken over at the start; -1 */
     struct shared_session *session;

@@ -7,10 +7,12 @@
 #include "state/foreign.h"
 #include "state/table.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define FAIL(why, ...)                          \
     do {                                        \
@@ -56,8 +58,33 @@ struct table *handover_table(const struct ob_device *dev)
     t->version = state->version;
     t->layout = SHARED_LAYOUT;
     t->shape = shape(dev);
+    t->without = dev->without;
     table_fill(t, state->fields);
     return t;
+}
+
+int handover_shape(struct ob_device *dev, int fd)
+{
+    struct foreign f;
+    uint64_t size = 0;
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    int ret = own < 0 ? -errno : foreign_open(&f, own);
+
+    if (ret < 0) {
+        if (own >= 0)
+            close(own);
+        server_log(dev, "what the device was cannot be read in its block: %s", strerror(-ret));
+        return ret;
+    }
+    const struct table *t = foreign_part(&f, "table", &size);
+    uint32_t without = t && size >= sizeof *t ? t->without : 0;
+    foreign_close(&f);
+    for (unsigned bar = 0; bar < 6; bar++)
+        if (without & TABLE_WITHOUT_AREAS(bar))
+            ob_without_areas(dev, bar);
+    if (without & TABLE_WITHOUT_MSIX)
+        ob_without_msix(dev);
+    return 0;
 }
 
 /* ---- What is the framework's --------------------------------------------------------------------------- */

@@ -20,6 +20,10 @@
 /* The table for this device's block, which is the caller's to free, or NULL. */
 struct table *handover_table(const struct ob_device *dev);
 
+/* For a worker that does not run the device's open(): what that did without (ob_without_areas() and the like) is
+ * taken from the block behind fd, which stays the caller's. 0 or -errno. */
+int handover_shape(struct ob_device *dev, int fd);
+
 /*
  * Fills the device's new block from the one behind fd, which is closed then. 0, or -errno after a line of
  * log that says why; the other block is what it was. What the descriptors in keeping are to the block is the

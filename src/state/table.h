@@ -22,12 +22,15 @@ struct table_field {
     uint64_t offset;  /* of the first, in the state */
 };
 
+#define TABLE_WITHOUT_AREAS(bar) (1u << (bar))
+#define TABLE_WITHOUT_MSIX (1u << 31)
+
 struct table {
     char plugin[32];
     uint32_t version; /* of the fields */
     uint32_t layout;  /* of all other parts of the block */
     uint64_t shape;   /* a number for what else has to be the same of a device that takes over */
-    uint32_t reserved;
+    uint32_t without; /* bits of what the device does without, though it is declared: TABLE_WITHOUT_* */
     uint32_t fields;
     struct table_field field[];
 };

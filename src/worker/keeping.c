@@ -122,7 +122,7 @@ void keeping_open(struct keeping *k, int fd)
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     k->watch.fd = fd;
     k->calls = (struct server_keeping){ 0,         put,           drop,        get, next, send_once,
-                                        open_file, accept_client, watch_file,  k,   NULL };
+                                        open_file, accept_client, watch_file,  k,   NULL, false };
 }
 
 void keeping_close(struct keeping *k)

@@ -337,13 +337,12 @@ static int serve_kept(struct worker *w, const struct worker_settings *settings)
     failed_plugin(&failed, settings->plugin);
     if (inert)
         own.plugin = &failed;
+    w->keeping.calls.inert = inert;
     w->one_client = settings->one_client;
     int status = open_kept(w, &own);
     if (status != 0)
         return status;
     struct ob_device *dev = w->served.dev;
-    if (inert)
-        failed_regions(dev);
     dev->refuse_next = settings->role == ROLE_DROP;
     server_resume(dev);
     if (settings->role == ROLE_DROP) {

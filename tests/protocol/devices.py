@@ -7,6 +7,7 @@ from program import OUTBOARD
 BUILD = Path(OUTBOARD).resolve().parent
 PROBE = BUILD / "tests/devices/probe.so"
 MORTAL = BUILD / "tests/devices/mortal.so"
+MORTAL_NVME = BUILD / "tests/devices/mortal-nvme.so"
 ESCAPE = BUILD / "tests/devices/escape.so"
 
 

@@ -142,7 +142,7 @@ def test_a_log_that_undoes_nonsense(damage, connect, used):
 
 @pytest.mark.parametrize("byte", [0xff, 0x01])
 @pytest.mark.parametrize("part", ["session", "input", "output", "regions", "irqs", "work", "device", "config",
-                                  "migration", "facts", "recorder"])
+                                  "migration", "facts", "recorder", "table"])
 @pytest.mark.parametrize("device", ["edu", "nvme"])
 def test_parts_full_of_nonsense(damage, connect, tmp_path, device, part, byte):
     (tmp_path / "disk").write_bytes(bytes(65536))
