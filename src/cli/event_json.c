@@ -57,5 +57,6 @@ json *death_json(struct builder *b, const struct look *l)
     }
     if (d->message.kind == RECORDED_MESSAGE)
         put(b, o, "message", event_json(b, &d->message, look_is_pci(l)));
+    put_bool(b, o, "took_over", d->took_over);
     return o;
 }

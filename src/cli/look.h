@@ -51,6 +51,9 @@ const char *look_moment(uint64_t realtime, char text[LOOK_TEXT]);  /* 2026-11-23
 #define LOOK_DEATH 200
 const char *look_death(const struct look *look, char text[LOOK_DEATH]);
 
+/* What it was doing then: "while it served ...", "while it took over". False: nothing that is known. */
+bool look_doing(const struct look *look, char text[LOOK_DEATH]);
+
 /* Where the kernel puts cores, as it says itself: a name, or a program. */
 const char *look_core(char text[LOOK_DEATH]);
 

@@ -123,3 +123,19 @@ const char *look_death(const struct look *l, char text[LOOK_DEATH])
         snprintf(text + n, LOOK_DEATH - (size_t)n, "0x%" PRIx64, d->instruction);
     return text;
 }
+
+bool look_doing(const struct look *l, char text[LOOK_DEATH])
+{
+    const struct facts_death *d = &l->facts.death;
+    bool served = d->message.kind == RECORDED_MESSAGE;
+    char event[EVENT_TEXT];
+
+    if (served)
+        event_text(&d->message, look_is_pci(l), event);
+    if (d->took_over)
+        snprintf(text, LOOK_DEATH, "while it took over%s%s", served ? " from one that served " : "",
+                 served ? event + 2 : "");
+    else if (served)
+        snprintf(text, LOOK_DEATH, "while it served %s", event + 2);
+    return served || d->took_over;
+}

@@ -74,8 +74,7 @@ static void print_requests(FILE *out, const struct look *l)
 static void print_deaths(FILE *out, const struct look *l)
 {
     const struct keeper_status *s = &l->status;
-    const struct facts_death *d = &l->facts.death;
-    char death[LOOK_DEATH], moment[LOOK_TEXT], event[EVENT_TEXT];
+    char death[LOOK_DEATH], moment[LOOK_TEXT], doing[LOOK_DEATH];
 
     LINE(out, "restarts");
     fprintf(out, "%u: %u by SIGKILL, %u by other signals, %u ended", look_restarts(l), s->killed, s->crashed,
@@ -85,10 +84,9 @@ static void print_deaths(FILE *out, const struct look *l)
         return;
     LINE(out, "last death");
     fprintf(out, "%s: %s\n", look_moment(s->last_death, moment), look_death(l, death));
-    if (l->block && d->message.kind == RECORDED_MESSAGE) {
-        event_text(&d->message, look_is_pci(l), event);
+    if (l->block && look_doing(l, doing)) {
         LINE(out, "");
-        fprintf(out, "while it served %s\n", event + 2);
+        fprintf(out, "%s\n", doing);
     }
     if (s->last_core) {
         LINE(out, "");

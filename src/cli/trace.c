@@ -71,16 +71,13 @@ static const struct recorded *message_in_hand(const struct look *l)
 
 static void print_state(const struct look *l)
 {
-    const struct facts_death *d = &l->facts.death;
     const struct recorded *now = message_in_hand(l);
     char text[EVENT_TEXT], death[LOOK_DEATH], moment[LOOK_TEXT];
 
     if (l->status.last_death)
         printf("\nlast death: %s: %s\n", look_moment(l->status.last_death, moment), look_death(l, death));
-    if (l->status.last_death && d->message.kind == RECORDED_MESSAGE) {
-        event_text(&d->message, look_is_pci(l), text);
-        printf("    while it served %s\n", text + 2);
-    }
+    if (l->status.last_death && look_doing(l, death))
+        printf("    %s\n", death);
     if (now) {
         event_text(now, look_is_pci(l), text);
         printf("\n%s: %s\n", l->status.worker ? "in hand" : "in hand when it died", text + 2);

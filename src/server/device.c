@@ -13,7 +13,6 @@
 #include "server/logging.h"
 #include "server/record.h"
 #include "server/region_memory.h"
-#include "server/report.h"
 #include "server/reset.h"
 #include "server/twin.h"
 #include "state/table.h"
@@ -250,12 +249,17 @@ static int take_state(struct ob_device *dev, const struct effect_counts *dead)
 {
     int ret = dev->inherited ? recover(dev, dead) : (power_on(dev), 0);
 
-    report_tell(dev);
     if (ret == 0)
         ret = effect_start(&dev->block, dev->keeping ? dev->keeping->worker : 0, dev->counts);
     if (ret == 0 && dev->keeping && dev->keeping->taken_over)
         ret = dev->keeping->taken_over(dev->keeping->ctx);
     return ret;
+}
+
+static int cannot(struct ob_device *dev, int error)
+{
+    server_log(dev, "cannot %s the device's state: %s", dev->inherited ? "inherit" : "make", strerror(-error));
+    return error;
 }
 
 static int open_device(struct ob_device *dev)
@@ -283,35 +287,41 @@ static int open_device(struct ob_device *dev)
     ret = dev->bus->describe(dev);
     if (ret == 0)
         ret = (dev->table = handover_table(dev)) ? 0 : -ENOMEM;
-    if (ret == 0 && (ret = open_block(dev, &dev->other_block)) == 0)
+    if (ret == 0)
         ret = dev->counts = effect_open_counts();
-    if (ret < 0)
-        server_log(dev, "cannot %s the device's state: %s", dev->inherited ? "inherit" : "make",
-                   strerror(-ret));
-    return ret;
+    return ret < 0 ? cannot(dev, ret) : 0;
 }
 
-int server_device_start(struct ob_device *dev, const struct effect_counts *dead)
+int server_device_block(struct ob_device *dev)
 {
-    int ret;
+    int ret = open_block(dev, &dev->other_block);
 
-    if ((ret = region_memory_open(dev, dev->inherited)) == 0 && (ret = frame_open(dev)) == 0) {
-        int other = dev->other_block;
-        dev->other_block = -1;
-        if (other >= 0 && (ret = take_block(dev, other)) < 0)
-            return ret;
-        ret = take_state(dev, dead);
-    }
-    if (ret < 0) {
-        server_log(dev, "cannot %s the device's state: %s", dev->inherited ? "inherit" : "make",
-                   strerror(-ret));
+    return ret < 0 ? cannot(dev, ret) : 0;
+}
+
+int server_device_recover(struct ob_device *dev, const struct effect_counts *dead)
+{
+    int ret, other = dev->other_block;
+
+    if ((ret = region_memory_open(dev, dev->inherited)) < 0 || (ret = frame_open(dev)) < 0)
+        return cannot(dev, ret);
+    dev->other_block = -1;
+    if (other >= 0 && (ret = take_block(dev, other)) < 0)
         return ret;
-    }
+    ret = take_state(dev, dead);
+    if (ret < 0)
+        return cannot(dev, ret);
     close(dev->counts);
     dev->counts = -1;
-    ret = start(dev);
-    if (ret == 0 && dev->inherited)
-        record_recovered(dev);
+    return 0;
+}
+
+int server_device_start(struct ob_device *dev)
+{
+    int ret = start(dev);
+
+    if (ret == 0)
+        record_started(dev);
     return ret;
 }
 
@@ -357,7 +367,7 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
     struct ob_device *dev =
         server_device_open(plugin, name, options, option_count, epoll, keeping, block_fd);
 
-    if (dev && server_device_start(dev, dead) < 0) {
+    if (dev && (server_device_block(dev) < 0 || server_device_recover(dev, dead) < 0 || server_device_start(dev) < 0)) {
         server_device_free(dev);
         return NULL;
     }

@@ -211,20 +211,26 @@ struct reply {
 };
 
 /*
- * Makes a device: checks the plugin's declaration, opens the backends, and makes the block (block_fd < 0)
- * or maps one that a dead worker left (of whatever
- * build: handover.h). Options stay the caller's and must outlive the device. On error
- * NULL, after a line of log that says why.
+ * Makes a device in four stages. The first has the process's rights, and looks at no byte that a peer or an earlier
+ * worker wrote: it checks the plugin's declaration and opens the backends. block_fd is the block that a dead worker
+ * left (of whatever build: handover.h), or -1. Options stay the caller's and must outlive the device. On error NULL,
+ * after a line of log that says why.
  */
 struct ob_device *server_device_open(const struct ob_plugin *plugin, const char *name,
                                      const struct option_value *options, unsigned option_count,
                                      int epoll, const struct server_keeping *keeping, int block_fd);
 
-/* Only now are the block's contents looked at: the device is recovered, or powered on, and started.
- * 0 or -errno; then a line of log says why, and the device has only to be freed. */
-int server_device_start(struct ob_device *dev, const struct effect_counts *dead);
+/* The others: 0 or -errno; then a line of log says why, and the device has only to be freed. Maps the block, if it is
+ * of this build, or makes one; dev->facts are there from then on, and of the dead worker there is a report. */
+int server_device_block(struct ob_device *dev);
 
-/* Both. */
+/* The state is what it was, or that of a device that is switched on. The block is then the one that the keeper has. */
+int server_device_recover(struct ob_device *dev, const struct effect_counts *dead);
+
+/* The device begins to run, or goes on. */
+int server_device_start(struct ob_device *dev);
+
+/* All four. */
 struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *name,
                                     const struct option_value *options, unsigned option_count,
                                     int epoll, const struct server_keeping *keeping, int block_fd,

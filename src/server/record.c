@@ -65,13 +65,19 @@ void record_start(struct ob_device *dev, bool inherited)
     f->workers++;
     bool crashed = before && f->death.worker == before;
     record_event(dev, RECORDED_WORKER, crashed ? (uint32_t)f->death.signal : 0, f->worker);
+    report_tell(dev);
 }
 
-void record_recovered(struct ob_device *dev)
+void record_started(struct ob_device *dev)
 {
+    struct shared_facts *f = dev->facts;
+
+    f->has_begun = f->worker;
+    if (!dev->inherited)
+        return;
     dev->now = 0;
     dev->recorder->in_hand = 0;
-    record_event(dev, RECORDED_RECOVERED, 0, server_now(dev) - dev->facts->started_monotonic);
+    record_event(dev, RECORDED_RECOVERED, 0, server_now(dev) - f->started_monotonic);
 }
 
 void record_client(struct ob_device *dev, bool here)

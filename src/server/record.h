@@ -10,9 +10,9 @@
 
 #include "server/device.h"
 
-/* Fills in the facts of a new device, or of one that was taken over from a dead worker. */
+/* Fills in the facts of a new device, or of one that is taken over from a dead worker, whose death is reported. */
 void record_start(struct ob_device *dev, bool inherited);
-void record_recovered(struct ob_device *dev); /* and it goes on */
+void record_started(struct ob_device *dev); /* it begins, or goes on */
 
 /* A message that is taken up, and what became of it: 0, the error of its reply, or -EINPROGRESS. */
 void record_message(struct ob_device *dev, const struct wire_message *m, bool whole);

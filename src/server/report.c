@@ -34,6 +34,7 @@ void report_bury(struct ob_device *dev)
     const struct recorded *message = recorder_find(dev->recorder, dev->recorder->in_hand);
     d->message = message ? *message : (struct recorded){ 0 };
     d->step = step_is_open(dev->block.h) ? dev->block.h->step_kind : 0;
+    d->took_over = f->has_begun != f->worker;
 }
 
 /* ---- In words ---------------------------------------------------------------------------------------- */
@@ -82,7 +83,10 @@ static void doing(struct paper *p, const struct ob_device *dev, const struct fac
 
     if (d->message.kind == RECORDED_MESSAGE) {
         event_text(&d->message, dev->config_size != 0, text);
-        line(p, "  the message in hand: id %u, %s", d->message.id, text + 2);
+        line(p, "  the message in hand: id %u, %s%s", d->message.id, text + 2,
+             d->took_over ? ", of the worker that it took over from" : "");
+    } else if (d->took_over) {
+        line(p, "  it took over from a worker that was in no message");
     } else {
         line(p, "  in no message%s", d->step ? ", in a step that a timer, a backend or a transfer began" : "");
     }

@@ -55,6 +55,7 @@ struct facts_death {
     uint64_t again;  /* deaths before it in a row, of the same signal at the same place... */
     uint64_t told_signal, told_offset; /* ...which was this */
     struct recorded message; /* RECORDED_MESSAGE that it was serving, else RECORDED_NONE */
+    uint64_t took_over; /* it had not begun: the message is the one that it inherited */
 };
 
 struct shared_facts {
@@ -96,7 +97,8 @@ struct shared_facts {
     } request[FACTS_REQUESTS];
 
     struct facts_death death; /* the last one */
-    uint64_t reserved[16];
+    uint64_t has_begun; /* number of the last worker that had taken over, or made the device, and began to serve */
+    uint64_t reserved[14];
 
     struct histogram message_time; /* from when one is taken up until its reply is ready */
     struct histogram request_time[FACTS_REQUESTS];

@@ -14,7 +14,8 @@
  * memory is mapped (memory/mapping.h). A sanitizer's own come after them. */
 void crash_open(const char *name);
 
-/* Where the next death is written down; NULL: on stderr. */
+/* Where the next death is written down, if it is where a successor will find it; NULL: nobody would, and it is a line
+ * on stderr. */
 void crash_record(struct shared_facts *facts);
 
 #endif

@@ -143,7 +143,6 @@ static void close_others(const struct worker_settings *s)
         sandbox_close_others(given, sizeof given / sizeof *given);
 }
 
-/* Where the host does not allow all of it, the first worker says so. */
 static void confine(struct ob_device *dev, const struct worker_settings *settings, struct sandbox *s)
 {
     char names[1024];
@@ -163,8 +162,18 @@ static void confine(struct ob_device *dev, const struct worker_settings *setting
     wire_version_prepare();
     dev->confined = true;
     sandbox_enter(s, dev->syscalls, settings->keeper_fd >= 0);
-    if (s->refused && (!dev->inherited || s->refused != dev->facts->sandbox_refused))
+}
+
+/* Where the host does not allow all of it, the first worker says so, and each for which something else is refused. */
+static void tell_sandbox(struct ob_device *dev, const struct sandbox *s)
+{
+    struct shared_facts *f = dev->facts;
+
+    if (s->refused && (!dev->inherited || s->refused != f->sandbox_refused))
         server_log(dev, "this host does not allow all of the sandbox: %s", s->note);
+    f->sandbox = s->in_force;
+    f->sandbox_refused = s->refused;
+    memcpy(f->sandbox_note, s->note, sizeof f->sandbox_note);
 }
 
 static void report_refused_call(struct ob_device *dev)
@@ -211,6 +220,25 @@ static void run(struct worker *w)
     }
 }
 
+/* What an earlier worker left is looked at in the sandbox alone: that one may have been its guest's. */
+static int begin(struct ob_device *dev, const struct worker_settings *settings, const struct sandbox *sandbox,
+                 const struct effect_counts *dead)
+{
+    int ret = server_device_block(dev);
+
+    if (ret < 0)
+        return ret;
+    bool found = dev->inherited && dev->other_block < 0; /* by a successor, whatever happens now */
+    crash_record(found ? dev->facts : NULL);
+    ret = server_device_recover(dev, dead);
+    if (ret < 0)
+        return ret;
+    crash_record(dev->inherited ? dev->facts : NULL);
+    dev->facts->role = settings->role;
+    tell_sandbox(dev, sandbox);
+    return server_device_start(dev);
+}
+
 static struct ob_device *make_device(struct worker *w, const struct worker_settings *settings,
                                      const struct server_keeping *keeping, int block,
                                      const struct effect_counts *dead)
@@ -222,15 +250,11 @@ static struct ob_device *make_device(struct worker *w, const struct worker_setti
     if (!dev)
         return NULL;
     confine(dev, settings, &sandbox);
-    if (server_device_start(dev, dead) < 0) {
+    if (begin(dev, settings, &sandbox, dead) < 0) {
+        crash_record(NULL);
         server_device_free(dev);
         return NULL;
     }
-    dev->facts->role = settings->role;
-    dev->facts->sandbox = sandbox.in_force;
-    dev->facts->sandbox_refused = sandbox.refused;
-    memcpy(dev->facts->sandbox_note, sandbox.note, sizeof dev->facts->sandbox_note);
-    crash_record(keeping ? dev->facts : NULL);
     dev->disconnected = client_gone;
     dev->disconnected_ctx = w;
     w->served.dev = dev;
@@ -350,6 +374,7 @@ static int serve_kept(struct worker *w, const struct worker_settings *settings)
         _exit(dev->refuse_next ? WORKER_NOTHING_TO_DROP : 0); /* not a word to the client: others go on */
     }
     int ret = keeping_ready(&w->keeping);
+    crash_record(dev->facts); /* a first one without this has no successor */
     if (ret < 0 && ret != -EPIPE) /* it has died: keeper_gone() will hear of that */
         return fail("keeper", ret);
     run(w);

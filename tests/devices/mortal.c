@@ -6,6 +6,7 @@
  *           8  write: sets a timer (ms), which kills every worker that runs it
  *          12  write: ends with this status
  *          16  write: touches memory at this address, where there is none
+ *          20  write: from now on every worker touches such memory when it takes over
  */
 #include <outboard/device.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 
 struct mortal {
     uint32_t number;
+    uint32_t start_at; /* an address, 0: it starts well */
 };
 
 static int read_register(struct ob_device *dev, uint64_t at, void *buf, size_t n)
@@ -31,6 +33,20 @@ static void die(void)
     raise(SIGSEGV);
 }
 
+static void touch(uint32_t address)
+{
+    *(volatile uint32_t *)(uintptr_t)address = 1;
+}
+
+static int start(struct ob_device *dev)
+{
+    struct mortal *s = ob_state(dev);
+
+    if (s->start_at)
+        touch(s->start_at);
+    return 0;
+}
+
 static int write_register(struct ob_device *dev, uint64_t at, const void *buf, size_t n)
 {
     struct mortal *s = ob_state(dev);
@@ -45,7 +61,9 @@ static int write_register(struct ob_device *dev, uint64_t at, const void *buf, s
     if (at == 12)
         _Exit((int)value);
     if (at == 16)
-        *(volatile uint32_t *)(uintptr_t)value = 1;
+        touch(value);
+    if (at == 20)
+        s->start_at = value;
     return 0;
 }
 
@@ -63,6 +81,7 @@ static const struct ob_plugin mortal = {
     .bar[0] = { .size = 4096, .widths = OB_WIDTH_4, .read = read_register, .write = write_register },
     .state = { .size = sizeof(struct mortal), .version = 1 },
     .timers = 1,
+    .start = start,
     .timer = timer,
 };
 OB_PLUGIN(mortal)

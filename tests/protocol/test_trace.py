@@ -146,6 +146,34 @@ def test_a_crash_in_no_message(kept, connect):
     assert [x for x in t["events"] if x["kind"] == "timer"]
 
 
+def test_a_crash_while_taking_over(kept, connect):
+    """Is reported like any other, and the death before it is not lost."""
+    server = kept(str(MORTAL))
+    c = connect(server)
+    c.set32(BAR0, 20, 0x30)  # kills all that follow when they start, until the device has failed
+    c.post(BAR0, 4, b"\1\0\0\0")  # and this kills the first
+    deadline = time.monotonic() + 60
+    while "the device has failed" not in server.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert c.get32(BAR0, 0) == 0xffffffff
+    log = server.log.read_text()
+    assert re.search(r"the message in hand: id \d+, VFIO_USER_REGION_WRITE BAR0 \+ 0x4, 4 bytes, 0x1\n", log)
+    assert re.search(r"the message in hand: id \d+, VFIO_USER_REGION_WRITE BAR0 \+ 0x4, 4 bytes, 0x1, "
+                     r"of the worker that it took over from\n", log)
+    assert log.count("the last ") == 2  # two reports in full, and a line for each that is like the second
+    assert "it dies of" not in log
+    t = events(server.control)
+    assert t["last_death"]["took_over"] and t["last_death"]["signal"] == signal.SIGSEGV
+    if not sanitized():
+        assert "address 0x30, at mortal.so+0x" in log
+        assert t["last_death"]["address"] == 0x30 and t["last_death"]["object"] == "mortal.so"
+    looked = subprocess.run([OUTBOARD, "status", server.control], capture_output=True, text=True, timeout=60)
+    for text in (trace(server.control, "--last").stdout, looked.stdout):
+        assert "SIGSEGV, address 0x" in text
+        assert re.search(r"while it took over from one that served VFIO_USER_REGION_WRITE BAR0 \+ 0x4,", text)
+
+
 def test_killed_from_outside(kept, connect):
     """Nothing is reported of SIGKILL, but what it was doing is known."""
     server = kept("edu")

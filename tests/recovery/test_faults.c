@@ -10,6 +10,7 @@
  */
 #include "../nvme/fixture.h"
 #include "faults.h"
+#include "worker/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,7 @@
 static struct faults *faults;
 static char folder[] = "/tmp/outboard-faults-XXXXXX", socket_path[64], line_path[64], file[64], faults_file[64];
 static pid_t keeper;
-static unsigned deaths;
+static unsigned deaths, looks_at_blocks;
 static const char *doing = "";
 
 static void give_up(const char *what, long long number)
@@ -74,6 +75,36 @@ static void serve(const char *const *words)
     close(ready[0]);
 }
 
+/* Filters of system calls that a process has, -1: none can be counted. */
+static int filters(const char *pid)
+{
+    static const char key[] = "Seccomp_filters:";
+    char path[64], line[256];
+    int count = -1;
+
+    snprintf(path, sizeof path, "/proc/%s/status", pid);
+    FILE *f = fopen(path, "re");
+    while (f && fgets(line, sizeof line, f))
+        if (strncmp(line, key, sizeof key - 1) == 0)
+            count = atoi(line + sizeof key - 1);
+    if (f)
+        fclose(f);
+    return count;
+}
+
+/* What its predecessor left is looked at in the sandbox. */
+static void check_sandbox(pid_t worker, const char *point)
+{
+    char pid[16];
+
+    if (!SANDBOX_POSSIBLE || (!strstr(point, "adopting the block") && !strstr(point, "undoing the open step")))
+        return;
+    snprintf(pid, sizeof pid, "%d", worker);
+    check(filters(pid) == filters("self") + 1 || filters("self") < 0, "no sandbox before the block is read",
+          filters(pid));
+    looks_at_blocks++;
+}
+
 /* Who has stopped is killed. */
 static void *execute(void *ctx)
 {
@@ -81,6 +112,7 @@ static void *execute(void *ctx)
     for (;;) {
         if (faults->stopped) {
             pid_t pid = disk_worker(keeper);
+            check_sandbox(pid, faults->name[faults->stopped - 1]);
             if (getenv("VERBOSE"))
                 fprintf(stderr, "    it dies %s\n", faults->name[faults->stopped - 1]);
             faults->stopped = 0;
@@ -415,6 +447,7 @@ int main(int argc, char **argv)
             printf("never %s\n", faults->name[i]);
     }
     check(seen >= w->points, "points that it came by", (long long)seen);
+    check(!SANDBOX_POSSIBLE || looks_at_blocks, "nobody was asked for its sandbox", 0);
     doing = "at the end";
     end();
     printf("%s: %llu points, %u of them of a successor, %u deaths\n", w->name, (unsigned long long)seen,
