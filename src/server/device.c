@@ -282,20 +282,21 @@ static int open_device(struct ob_device *dev)
     if (dev->plugin->open && (ret = dev->plugin->open(dev)) < 0)
         return ret;
     dev->opened = true;
+    ret = dev->counts = effect_open_counts();
+    return ret < 0 ? cannot(dev, ret) : 0;
+}
+
+int server_device_block(struct ob_device *dev)
+{
+    int ret;
+
     if (dev->inert && dev->other_block >= 0 && (ret = handover_shape(dev, dev->other_block)) < 0)
         return ret;
     ret = dev->bus->describe(dev);
     if (ret == 0)
         ret = (dev->table = handover_table(dev)) ? 0 : -ENOMEM;
     if (ret == 0)
-        ret = dev->counts = effect_open_counts();
-    return ret < 0 ? cannot(dev, ret) : 0;
-}
-
-int server_device_block(struct ob_device *dev)
-{
-    int ret = open_block(dev, &dev->other_block);
-
+        ret = open_block(dev, &dev->other_block);
     return ret < 0 ? cannot(dev, ret) : 0;
 }
 
