@@ -4,6 +4,8 @@
 #include "client/client.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 int ob_client_device_info(struct ob_client *c, struct vfio_user_device_info *info)
 {
@@ -33,18 +35,25 @@ int ob_client_device_feature(struct ob_client *c, uint32_t flags, void *data, si
 {
     if (in > WIRE_MAX_DATA || space > WIRE_MAX_DATA)
         return client_refuse(c, -EINVAL, "a feature's data is at most %u bytes", WIRE_MAX_DATA);
+    /* Another thread may read the reply, and put it into `data`, while this one is not back from sending. */
+    void *sent = in && space ? malloc(in) : NULL;
+    if (in && space && !sent)
+        return client_refuse(c, -ENOMEM, "no memory for a feature's %zu bytes", in);
+    if (sent)
+        memcpy(sent, data, in);
     uint32_t argsz = (uint32_t)(sizeof(struct vfio_user_device_feature) +
                                 (in > space ? in : space));
     struct call call = {
         .request = { .header.command = VFIO_USER_DEVICE_FEATURE,
                      .feature = { .argsz = argsz, .flags = flags } },
         .fixed = sizeof call.request.feature,
-        .data = data,
+        .data = sent ? sent : data,
         .data_size = in,
         .space = data,
         .room = space,
     };
     int ret = client_call(c, &call);
+    free(sent);
     if (ret < 0)
         return ret;
     if (call.reply.feature.flags != flags)
