@@ -58,14 +58,14 @@ def device(request, serve, tmp_path):
         with open(tmp_path / "disk", "wb") as disk:
             disk.truncate(16 << 20)
         return serve("nvme", f"file={tmp_path}/disk")
-    if name == "probe":
-        return serve(str(PROBE))
+    if name.startswith("probe"):
+        return serve(str(PROBE), *name.split()[1:])
     if name.startswith("serial"):
         return serve("serial", f"path={tmp_path}/line", *name.split()[1:])
     return serve(name)
 
 
-DEVICES = ["edu", "serial", "serial bus=platform", "rtc", "nvme", "gpio", "probe"]
+DEVICES = ["edu", "serial", "serial bus=platform", "rtc", "nvme", "gpio", "probe", "probe bus=platform"]
 
 
 @pytest.mark.parametrize("device", DEVICES, indirect=True)
@@ -77,7 +77,7 @@ def test_our_devices_pass(device, options):
     assert len(results) == len(entries())
 
 
-@pytest.mark.parametrize("device", ["edu", "nvme", "serial bus=platform"], indirect=True)
+@pytest.mark.parametrize("device", DEVICES, indirect=True)
 @pytest.mark.parametrize("memory", ["mapped", "messages"])
 def test_with_one_kind_of_memory(device, memory):
     results = check(device.socket, f"--memory={memory}", "--destructive")
