@@ -6,7 +6,7 @@
  *   [0, BARRIER)        The file is this device's, or with readonly=on nobody's who writes. The description that
  *                       holds it does no I/O, and the keeper has it too: between two processes of one device
  *                       nobody else gets in. (QEMU locks bytes 100 to 203 of its images: it is kept out.)
- *   BARRIER + a number  This process may have I/O under way: the device's number, and the namespace's. It is held by
+ *   a byte behind that  This process may have I/O under way: of ob_late_locks(), the namespace's. It is held by
  *                       the description that the I/O goes through. The kernel lets go of that when nobody uses it
  *                       any more: not with the process, but with the last of its I/O, which io_uring may finish
  *                       long after the process has gone.
@@ -17,15 +17,13 @@
  */
 #include "nvme.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#define BARRIER ((off_t)1 << 62)
-#define NUMBER_MASK (((uint64_t)1 << 56) - 1)
+#define BARRIER ((off_t)OB_LATE_LOCKS_START)
 #define SOON_NS 250000u
 #define LATE_NS 10000000u
 #define TELL_NS 1000000000u
@@ -35,32 +33,14 @@
 
 /* ---- Descriptions ----------------------------------------------------------------------------------- */
 
-/* A number that all processes of this device have, and those of no other: that of a file which the keeper has. */
-static int number_of(struct ob_device *dev, uint64_t *number)
-{
-    struct stat st;
-    int fd = ob_kept(dev, KEEP_NUMBER);
-
-    if (fd == -ENOENT) {
-        fd = memfd_create("outboard-nvme", MFD_CLOEXEC);
-        int ret = fd < 0 ? -errno : ob_keep(dev, KEEP_NUMBER, fd);
-        if (ret < 0)
-            return ret;
-    }
-    if (fd < 0)
-        return fd;
-    int ret = fstat(fd, &st) < 0 ? -errno : 0;
-    close(fd);
-    *number = (uint64_t)st.st_ino & NUMBER_MASK;
-    return ret;
-}
+static_assert(NAMESPACES <= OB_LATE_LOCKS, "one each");
 
 int lock_open(struct ob_device *dev, uint32_t i)
 {
     struct private *p = ob_private(dev);
     struct nvme_namespace *ns = &p->ns[i];
 
-    int ret = p->number ? 0 : number_of(dev, &p->number);
+    int ret = p->late_locks ? 0 : ob_late_locks(dev, &p->late_locks);
     if (ret < 0)
         return ret;
     ns->owner = ob_kept(dev, KEEP_OWNER + i);
@@ -90,7 +70,7 @@ static struct flock using(const struct private *p, uint32_t i)
 {
     short type = p->readonly ? F_RDLCK : F_WRLCK;
     return (struct flock){ .l_type = type, .l_whence = SEEK_SET, .l_len = 1,
-                           .l_start = BARRIER + (off_t)(p->number * NAMESPACES + i) };
+                           .l_start = (off_t)p->late_locks + (off_t)i };
 }
 
 /* #syscalls nvme: fcntl */

@@ -280,7 +280,7 @@ struct private {
     bool stopped;
     char serial[24];
 
-    uint64_t number;       /* of the device, see lock.c */
+    uint64_t late_locks;   /* see lock.c */
     bool barred;           /* a dead process may still have I/O under way: no command is executed or completed... */
     bool barred_told;
     uint64_t barred_since; /* ...CLOCK_MONOTONIC ns */
@@ -348,7 +348,7 @@ struct private {
 };
 
 /* What the keeper has, see ob_keep(). */
-enum { KEEP_OWNER, KEEP_NUMBER = KEEP_OWNER + NAMESPACES, KEEP_INOTIFY };
+enum { KEEP_OWNER, KEEP_INOTIFY = KEEP_OWNER + NAMESPACES };
 
 enum { TIMER_POLL, TIMER_COALESCE, TIMER_HELD, TIMER_SIZES, TIMER_BARRIER, TIMERS };
 

@@ -510,6 +510,18 @@ void ob_release(struct ob_device *dev);
  */
 void ob_hold_memory(struct ob_device *dev, bool held);
 
+/*
+ * In open(): locks by which processes of this device say that they have such I/O under way in a file (io_uring's, which
+ * ends later than they do). They lie on OB_LATE_LOCKS bytes from *first on, which are this device's own; those of all
+ * devices lie behind OB_LATE_LOCKS_START. A process takes one (fcntl(2), F_OFD_SETLK) by the open file description that
+ * its I/O goes through: the kernel lets go of that with the last of its I/O. Another description of the file is to be in
+ * ob_keep(). Then a device that has failed, of which no code runs any more, is waited for too: its guest is not told
+ * that it is gone while there is such a lock. 0 or a negative errno.
+ */
+#define OB_LATE_LOCKS 64u
+#define OB_LATE_LOCKS_START (UINT64_C(1) << 62)
+int ob_late_locks(struct ob_device *dev, uint64_t *first);
+
 /* In stop(): another process takes over here and now (an upgrade), not elsewhere. What belongs to the device, such as
  * a lock on a file that is in keeping, stays its own. */
 bool ob_stays(struct ob_device *dev);

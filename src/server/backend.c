@@ -121,7 +121,7 @@ int ob_keep(struct ob_device *dev, unsigned number, int fd)
 {
     const struct server_keeping *k = dev->keeping;
 
-    if (number >= 4096)
+    if (number >= KEEP_DEVICE_NUMBERS)
         return -EINVAL;
     if (k && fd < 0)
         k->drop(k->ctx, KEEP_DEVICE | number);
@@ -132,7 +132,7 @@ int ob_kept(struct ob_device *dev, unsigned number)
 {
     const struct server_keeping *k = dev->keeping;
 
-    if (number >= 4096)
+    if (number >= KEEP_DEVICE_NUMBERS)
         return -EINVAL;
     return k ? k->get(k->ctx, KEEP_DEVICE | number) : -ENOENT;
 }
@@ -141,7 +141,7 @@ int ob_accept(struct ob_device *dev, unsigned listener, int fd, unsigned number)
 {
     const struct server_keeping *k = dev->keeping;
 
-    if (listener >= 4096 || number >= 4096)
+    if (listener >= KEEP_DEVICE_NUMBERS || number >= KEEP_DEVICE_NUMBERS)
         return -EINVAL;
     if (k)
         return k->accept(k->ctx, KEEP_DEVICE | listener, KEEP_DEVICE | number);

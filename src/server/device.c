@@ -9,6 +9,7 @@
 #include "server/handover.h"
 #include "server/ioevent.h"
 #include "server/irq.h"
+#include "server/late.h"
 #include "server/log.h"
 #include "server/logging.h"
 #include "server/record.h"
@@ -203,13 +204,17 @@ static int recover(struct ob_device *dev, const struct effect_counts *dead)
 
 static int start(struct ob_device *dev)
 {
+    int ret = 0;
+
     dev->watches_paused = server_stopped(dev);
-    if (!dev->plugin->start || dev->watches_paused)
-        return 0;
-    server_step_begin(dev);
-    server_enter(dev);
-    int ret = dev->plugin->start(dev);
-    server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+    if (dev->inert) {
+        late_look(dev);
+    } else if (dev->plugin->start && !dev->watches_paused) {
+        server_step_begin(dev);
+        server_enter(dev);
+        ret = dev->plugin->start(dev);
+        server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+    }
     /* A client that went before its I/O was over is still waited for. */
     dev->draining = dev->memory_held && dev->connection.fd < 0;
     return ret;

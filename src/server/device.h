@@ -32,6 +32,8 @@
 #define KEEP_BLOCK 0x10000001u
 #define KEEP_NEW_BLOCK 0x10000003u /* of a worker that is to take over, until it is the one */
 #define KEEP_DEVICE 0x12000000u   /* | number that the device chose: ob_keep(); never dropped for it */
+#define KEEP_DEVICE_NUMBERS 4096u
+#define KEEP_LATE 0x13000000u     /* a file by whose number this device is known, see ob_late_locks() */
 #define KEEP_FILE 0x20000000u     /* | number of a file of guest memory */
 #define KEEP_IRQ 0x30000000u      /* | number of the interrupt, or of an event of a line: IRQ_MASK_EVENT... */
 #define KEEP_REGION 0x40000000u   /* | number of the region whose memory it is */

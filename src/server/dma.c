@@ -171,8 +171,8 @@ void dma_pump(struct ob_device *dev)
     int advanced, turn = 0;
 
     dev->dma_more = false;
-    if (server_stopped(dev))
-        return;
+    if (server_stopped(dev) || dev->inert)
+        return; /* nobody would tell the device */
     do {
         advanced = pump_once(dev);
         turn += advanced;
@@ -258,7 +258,7 @@ void dma_stop(struct ob_device *dev)
 
 void dma_fail_all(struct ob_device *dev)
 {
-    if (server_stopped(dev))
+    if (server_stopped(dev) || dev->inert)
         return; /* they fail, or not, when the device runs again */
     for (uint64_t left = dev->work->dmas; left; left &= left - 1)
         finish_in_step(dev, (unsigned)__builtin_ctzll(left), -EIO);

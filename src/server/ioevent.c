@@ -57,6 +57,8 @@ static void serve(struct ob_device *dev, uint32_t region, unsigned i)
 void ioevent_run(struct ob_device *dev)
 {
     dev->ioevents_wait = server_stopped(dev);
+    if (dev->inert)
+        return; /* a successor may want them */
     for (uint32_t region = 0; region < dev->region_count; region++)
         for (unsigned i = 0; i < dev->session->ioevents[region] && !server_stopped(dev); i++)
             if (dev->session->ioevents_pending[region] & 1u << i)

@@ -3,6 +3,7 @@
  * (config space, the MSI-X table), or the device's own code.
  */
 #include "server/region.h"
+#include "server/late.h"
 
 #include <string.h>
 
@@ -56,6 +57,8 @@ static int read_one(struct ob_device *dev, uint32_t index, uint64_t at, void *bu
         return served < 0 ? served : 0;
     if (!r->read || !width_allowed(r, at, n))
         return -EINVAL;
+    if (dev->inert && (dev->quiesce = late_waits(dev)))
+        return -EINPROGRESS;
     if (server_stopped(dev) || dev->inert) {
         memset(buf, 0xff, n); /* as from a device that is switched off; nothing may change by this */
         return 0;

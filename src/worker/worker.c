@@ -9,6 +9,7 @@
  */
 #include "worker/worker.h"
 #include "keeper/protocol.h"
+#include "server/late.h"
 #include "server/log.h"
 #include "worker/crash.h"
 #include "worker/failed.h"
@@ -19,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,6 +34,7 @@
 
 #define REST_PATIENCE UINT64_C(1500000000) /* ns; meanwhile clients wait, for no more than 5 s in all */
 #define LOOK_AGAIN UINT64_C(1000000)
+#define LATE_AGAIN UINT64_C(10000000)
 
 struct worker {
     struct loop loop;
@@ -211,7 +214,10 @@ static void run(struct worker *w)
     struct served *served = &w->served;
 
     while (!w->loop.stop) {
-        loop_turn(&w->loop, w->rest_until ? LOOK_AGAIN : UINT64_MAX);
+        bool late = late_waits(served->dev);
+        loop_turn(&w->loop, w->rest_until ? LOOK_AGAIN : late ? LATE_AGAIN : UINT64_MAX);
+        if (late)
+            late_look_again(served->dev);
         if (w->rest_until)
             rest(w);
         report_refused_call(served->dev);
@@ -309,6 +315,15 @@ static int inherit(struct worker *w, struct effect_counts *dead)
     return ret < 0 ? ret : w->keeping.calls.get(w->keeping.calls.ctx, NAME_BLOCK);
 }
 
+/* A client that is sent away takes its memory back. It may go by itself before; or we may be told to end. */
+static void wait_for_late_io(struct worker *w)
+{
+    struct pollfd told = { .fd = w->signals.fd, .events = POLLIN };
+
+    while (late_io(&w->keeping.calls) && poll(&told, 1, LATE_AGAIN / 1000000) == 0)
+        ;
+}
+
 /* Lets go of all that was kept: of the client, whose connection ends by that, and of what it had set up. */
 static void forget(struct worker *w)
 {
@@ -325,8 +340,10 @@ static int open_kept(struct worker *w, const struct worker_settings *settings)
     struct effect_counts dead;
     struct served *served = &w->served;
 
-    if (settings->role == ROLE_LOST)
+    if (settings->role == ROLE_LOST) {
+        wait_for_late_io(w);
         forget(w);
+    }
     int block = inherit(w, &dead);
     if (block < 0 && (block != -ENOENT || settings->role == ROLE_UPGRADE))
         return fail("keeper", block);

@@ -7,6 +7,7 @@
  *          12  write: ends with this status
  *          16  write: touches memory at this address, where there is none
  *          20  write: from now on every worker touches such memory when it takes over
+ *          24  write: reads guest memory at this address; read: how many such transfers ended
  */
 #include <outboard/device.h>
 #include <signal.h>
@@ -16,6 +17,7 @@
 struct mortal {
     uint32_t number;
     uint32_t start_at; /* an address, 0: it starts well */
+    uint32_t fetched, transfers;
 };
 
 static int read_register(struct ob_device *dev, uint64_t at, void *buf, size_t n)
@@ -25,6 +27,8 @@ static int read_register(struct ob_device *dev, uint64_t at, void *buf, size_t n
     memset(buf, 0, n);
     if (at == 0)
         memcpy(buf, &s->number, n);
+    if (at == 24)
+        memcpy(buf, &s->transfers, n);
     return 0;
 }
 
@@ -64,7 +68,17 @@ static int write_register(struct ob_device *dev, uint64_t at, const void *buf, s
         touch(value);
     if (at == 20)
         s->start_at = value;
+    if (at == 24)
+        return ob_dma_read(dev, 0, value, &s->fetched, sizeof s->fetched);
     return 0;
+}
+
+static void dma_done(struct ob_device *dev, unsigned slot, int error)
+{
+    struct mortal *s = ob_state(dev);
+    (void)slot;
+
+    s->transfers += error == 0;
 }
 
 static void timer(struct ob_device *dev, unsigned id)
@@ -83,5 +97,7 @@ static const struct ob_plugin mortal = {
     .timers = 1,
     .start = start,
     .timer = timer,
+    .dmas = 1,
+    .dma_done = dma_done,
 };
 OB_PLUGIN(mortal)

@@ -25,7 +25,7 @@ from raw import memory_file, refused
 PAGE = 4096
 
 BAR0 = 0
-NUMBER, DIE, TIMER, EXIT = 0, 4, 8, 12
+NUMBER, DIE, TIMER, EXIT, TRANSFER = 0, 4, 8, 12, 24
 
 
 def kill(server):
@@ -169,6 +169,20 @@ def test_killing_message_among_others(mortal, connect):
         errors.append(reply.error)
     assert errors == [0, 0, errno.EIO, 0]
     assert c.get32(BAR0, NUMBER) == 3
+
+
+def test_a_transfer_before_the_message_that_kills(mortal, connect):
+    """It is under way when the message is refused, and its end is for the device, not for who refuses."""
+    c = connect(mortal)
+    c.map(0x10000, PAGE, memory_file(PAGE))
+    c.bus_master()
+    write = lambda at, value: raw.message(raw.REGION_WRITE, struct.pack("=QIII", at, BAR0, 4, value))
+    worker = mortal.pid
+    os.kill(worker, signal.SIGSTOP)
+    c.send_bytes(write(TRANSFER, 0x10000) + write(DIE, 0))
+    os.kill(worker, signal.SIGCONT)
+    assert [c.receive().error, c.receive().error] == [0, errno.EIO]
+    wait_for(lambda: c.get32(BAR0, TRANSFER) == 1)
 
 
 def test_timer_that_kills_fails_the_device(mortal, connect):

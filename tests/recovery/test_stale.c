@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vfio.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,7 @@ struct way {
 };
 static const struct way uring = { "uring", { "direct=on", "engine=uring" }, false };
 static const struct way threads = { "threads", { "direct=on", "engine=threads" }, true };
+static const struct way mapped = { "mapped", { "direct=on", "engine=uring", "doorbells=mapped" }, false };
 static const struct way readonly = { "readonly", { "direct=on", "engine=uring", "readonly=on" }, false };
 
 static void begin(const struct way *way)
@@ -257,6 +259,155 @@ static void another_client(void **state)
     end();
 }
 
+/* ---- The device fails ----------------------------------------------------------------------------------- */
+
+/* Its workers crash, outside of messages, until one comes that runs no device code. */
+static void fail_device(void)
+{
+    pid_t last = 0;
+
+    for (int deaths = 0; deaths < 6;) {
+        pid_t pid = disk_worker(disk.pid);
+        if (pid > 0 && last && pid != last)
+            deaths++;
+        if (pid > 0)
+            last = pid;
+        if (pid > 0 && deaths < 6)
+            kill(pid, SIGSEGV); /* again and again: one that has just begun does not hear it */
+        usleep(1000);
+    }
+}
+
+static int read_csts(uint32_t *csts)
+{
+    return ob_client_read(driver.client, VFIO_PCI_BAR0_REGION_INDEX, REG_CSTS, csts, sizeof *csts);
+}
+
+/* A driver that reads all ones knows that the device is gone, and that its buffers are its own again. */
+static void failed(void **state)
+{
+    const struct way *way = *state;
+    uint32_t csts = 0;
+
+    begin(way);
+    uint8_t *p = pages(1);
+    struct nvme_command r = rw(NVM_READ, p, LBA, BLOCK / 512);
+    begin_held(SLOW_READ, &r);
+    fail_device();
+    if (!broken) {
+        assert_int_equal(read_csts(&csts), -EBUSY); /* no answer that says so, but one before a client loses patience */
+        kill_worker();
+        assert_int_equal(ob_client_dma_unmap(driver.client, DRIVER_BASE, driver.size), -EBUSY);
+        slow_release();
+    }
+    assert_int_equal(read_csts(&csts), 0);
+    assert_int_equal(csts, 0xffffffff);
+    memset(p, 0x55, BLOCK);
+    if (broken)
+        slow_release();
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(read_csts(&csts), 0);
+        usleep(1000);
+    }
+    bool right = true;
+    for (unsigned i = 0; i < BLOCK; i++)
+        right &= p[i] == 0x55;
+    assert_true(right == !broken);
+    assert_int_equal(ob_client_reset(driver.client), 0);
+    assert_int_equal(ob_client_dma_unmap_all(driver.client), 0);
+    end();
+}
+
+/* What was held is answered as soon as the disk is done. */
+static void *release_later(void *unused)
+{
+    usleep(200000);
+    slow_release();
+    return unused;
+}
+
+static void failed_and_waited_for(void **state)
+{
+    const struct way *way = *state;
+    uint32_t csts = 0;
+    pthread_t thread;
+
+    begin(way);
+    uint8_t *p = pages(1);
+    struct nvme_command r = rw(NVM_READ, p, LBA, BLOCK / 512);
+    begin_held(SLOW_READ, &r);
+    fail_device();
+    assert_int_equal(pthread_create(&thread, NULL, release_later, NULL), 0);
+    assert_int_equal(read_csts(&csts), 0);
+    assert_int_equal(csts, 0xffffffff);
+    assert_int_equal(p[0], 0x11); /* it has landed */
+    pthread_join(thread, NULL);
+    end();
+}
+
+static void failed_and_another_client(void **state)
+{
+    const struct way *way = *state;
+    uint32_t csts = 0;
+
+    begin(way);
+    uint8_t *p = pages(1);
+    struct nvme_command r = rw(NVM_READ, p, LBA, BLOCK / 512);
+    begin_held(SLOW_READ, &r);
+    fail_device();
+    driver_close(&driver);
+    for (unsigned i = 0; i < 100; i++) {
+        struct ob_client *c = ob_client_new();
+        assert_int_equal(ob_client_connect(c, disk.socket), -EBUSY);
+        ob_client_free(c);
+    }
+    slow_release();
+    driver_connect(&driver, disk.socket, 64 * MIB);
+    assert_int_equal(read_csts(&csts), 0);
+    assert_int_equal(csts, 0xffffffff);
+    end();
+}
+
+static void damage_block(void)
+{
+    char path[128], link[128];
+
+    for (int fd = 0; fd < 256; fd++) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", disk.pid, fd);
+        ssize_t n = readlink(path, link, sizeof link - 1);
+        link[n > 0 ? n : 0] = '\0';
+        if (!strstr(link, "outboard-block"))
+            continue;
+        int block = open(path, O_RDWR | O_CLOEXEC);
+        assert_true(block >= 0);
+        assert_int_equal(pwrite(block, "damaged", 7, 0), 7);
+        close(block);
+        return;
+    }
+    fail_msg("the keeper has no block");
+}
+
+/* Nobody can go on with the session. But a client that is sent away takes its memory back. */
+static void lost(void **state)
+{
+    const struct way *way = *state;
+    uint32_t csts = 0;
+
+    begin(way);
+    uint8_t *p = pages(1);
+    struct nvme_command r = rw(NVM_READ, p, LBA, BLOCK / 512);
+    begin_held(SLOW_READ, &r);
+    damage_block();
+    kill_worker();
+    assert_int_equal(read_csts(&csts), -ETIMEDOUT); /* and not that the server has gone */
+    slow_release();
+    driver_close(&driver);
+    driver_connect(&driver, disk.socket, 64 * MIB);
+    assert_int_equal(read_csts(&csts), 0);
+    assert_int_equal(csts, 0xffffffff);
+    end();
+}
+
 /* ---- Whose the file is --------------------------------------------------------------------------------- */
 
 static int try_lock(short type)
@@ -337,10 +488,12 @@ int main(void)
         WAY(late_write, uring), WAY(late_read, uring), WAY(late_read, readonly),
         WAY(late_write, threads), WAY(late_read, threads),
         WAY(two_deaths, uring), WAY(unmapping, uring), WAY(disabling, uring), WAY(another_client, uring),
+        WAY(failed, uring), WAY(failed, mapped), WAY(failed, readonly), WAY(failed_and_waited_for, uring),
+        WAY(failed_and_another_client, uring), WAY(lost, uring), WAY(lost, readonly),
         WAY(nobody_gets_in_between, uring), WAY(nobody_gets_in_between, readonly), WAY(another_reader, readonly),
     };
     const struct CMUnitTest seen[] = {
-        WAY(late_write, uring), WAY(late_read, uring), WAY(late_read, readonly),
+        WAY(late_write, uring), WAY(late_read, uring), WAY(late_read, readonly), WAY(failed, uring),
     };
 
     if (!mkdtemp(folder))
