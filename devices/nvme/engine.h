@@ -31,7 +31,8 @@ struct engine_request {
     uint64_t length; /* of ENGINE_ZERO and ENGINE_PUNCH */
     int64_t result;  /* bytes or -errno */
     bool by_caller;  /* submit() did it itself */
-    struct engine_request *next; /* the engine's own */
+    struct nvme_engine *owner;   /* the engine's own... */
+    struct engine_request *next; /* ...both */
 };
 
 struct nvme_engine {
@@ -42,6 +43,7 @@ struct engine_kind {
     const char *name;
     /* NULL with errno. At most `depth` requests will be under way. */
     struct nvme_engine *(*open)(unsigned depth);
+    void (*make_threads)(void); /* once it is open; NULL: it needs none */
     /* Waits for what is under way. */
     void (*close)(struct nvme_engine *e);
     int (*fd)(const struct nvme_engine *e); /* readable when there may be something to reap */

@@ -1,14 +1,15 @@
 /*
  * engine_threads.c - a few threads that do what io_uring would, where that is forbidden.
  *
- * Requests wait in one list, results in another; an eventfd says that there are results.
+ * Requests wait in one list, results in another; an eventfd says that there are results. The threads are the
+ * process's, and stay until it ends: they are made before its system calls are filtered, which then have none to make
+ * another with, nor to end one.
  */
 #include "engine.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -26,15 +27,19 @@ struct list {
 
 struct threads {
     struct nvme_engine engine;
-    pthread_mutex_t lock;
-    pthread_cond_t work;
-    struct list waiting, finished;
-    bool stop;
+    struct list finished;
+    unsigned under_way;
     atomic_uint results; /* in `finished` */
     int eventfd;
-    unsigned started, idle;
-    pthread_t thread[THREADS];
 };
+
+static struct {
+    pthread_mutex_t lock; /* of all engines */
+    pthread_cond_t work, done;
+    struct list waiting;
+    unsigned started, here;
+} pool = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER,
+           { NULL, &pool.waiting.first }, 0, 0 };
 
 static void list_init(struct list *l)
 {
@@ -86,29 +91,37 @@ static int64_t execute(const struct engine_request *r)
     return n < 0 ? -errno : n;
 }
 
-static void *run(void *arg)
+/* With the lock. */
+static void finish(struct threads *t, struct engine_request *r)
 {
-    struct threads *t = arg;
-    struct engine_request *r;
     const uint64_t one = 1;
+    ssize_t ignored = 0;
 
-    pthread_mutex_lock(&t->lock);
+    list_put(&t->finished, r);
+    if (atomic_fetch_add(&t->results, 1) == 0 && !r->by_caller)
+        ignored = write(t->eventfd, &one, sizeof one); /* its counter cannot be full, and it is ours */
+    (void)ignored;
+    if (--t->under_way == 0)
+        pthread_cond_broadcast(&pool.done);
+}
+
+/* #syscalls threads: futex */
+static void *run(void *unused)
+{
+    struct engine_request *r;
+
+    (void)unused;
+    pthread_mutex_lock(&pool.lock);
+    pool.here++;
+    pthread_cond_broadcast(&pool.done);
     for (;;) {
-        while (!(r = list_take(&t->waiting)) && !t->stop) {
-            t->idle++;
-            pthread_cond_wait(&t->work, &t->lock);
-            t->idle--;
-        }
-        if (!r)
-            break;
-        pthread_mutex_unlock(&t->lock);
+        while (!(r = list_take(&pool.waiting)))
+            pthread_cond_wait(&pool.work, &pool.lock);
+        pthread_mutex_unlock(&pool.lock);
         r->result = execute(r);
-        pthread_mutex_lock(&t->lock);
-        list_put(&t->finished, r);
-        if (atomic_fetch_add(&t->results, 1) == 0 && write(t->eventfd, &one, sizeof one) < 0)
-            continue; /* its counter cannot be full, and it is ours */
+        pthread_mutex_lock(&pool.lock);
+        finish((struct threads *)r->owner, r);
     }
-    pthread_mutex_unlock(&t->lock);
     return NULL;
 }
 
@@ -125,26 +138,44 @@ static struct nvme_engine *threads_open(unsigned depth)
         free(t);
         return NULL;
     }
-    pthread_mutex_init(&t->lock, NULL);
-    pthread_cond_init(&t->work, NULL);
-    list_init(&t->waiting);
     list_init(&t->finished);
     return &t->engine;
+}
+
+/* Signals are for the loop's thread, but for those of their own faults. What the C library does at the start of a
+ * thread is done when it is here. */
+static void threads_make_threads(void)
+{
+    static const int faults[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS };
+    pthread_attr_t detached;
+    sigset_t all, old;
+    pthread_t thread;
+
+    sigfillset(&all);
+    for (unsigned i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(&all, faults[i]);
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    while (pool.started < THREADS && pthread_create(&thread, &detached, run, NULL) == 0)
+        pool.started++;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&detached);
+    pthread_mutex_lock(&pool.lock);
+    while (pool.here < pool.started)
+        pthread_cond_wait(&pool.done, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
 }
 
 static void threads_close(struct nvme_engine *e)
 {
     struct threads *t = (struct threads *)e;
 
-    pthread_mutex_lock(&t->lock);
-    t->stop = true;
-    pthread_cond_broadcast(&t->work);
-    pthread_mutex_unlock(&t->lock);
-    for (unsigned i = 0; i < t->started; i++)
-        pthread_join(t->thread[i], NULL);
+    pthread_mutex_lock(&pool.lock);
+    while (t->under_way)
+        pthread_cond_wait(&pool.done, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
     close(t->eventfd);
-    pthread_cond_destroy(&t->work);
-    pthread_mutex_destroy(&t->lock);
     free(t);
 }
 
@@ -153,45 +184,22 @@ static int threads_fd(const struct nvme_engine *e)
     return ((const struct threads *)e)->eventfd;
 }
 
-/*
- * One more, when all are at work. Signals are for the loop's thread, but for those of its own faults.
- *
- * What the C library makes of it, with the flags of a thread, and no others:
- * #syscalls threads: clone[0]=CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SYSVSEM|CLONE_SIGHAND|CLONE_THREAD|CLONE_SETTLS|CLONE_PARENT_SETTID|CLONE_CHILD_CLEARTID
- * #syscalls threads: rt_sigprocmask set_robust_list rseq sched_getaffinity madvise exit
- */
-static void start_thread(struct threads *t)
-{
-    static const int faults[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS };
-    sigset_t all, old;
-
-    sigfillset(&all);
-    for (unsigned i = 0; i < sizeof faults / sizeof *faults; i++)
-        sigdelset(&all, faults[i]);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    if (pthread_create(&t->thread[t->started], NULL, run, t) == 0)
-        t->started++;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-}
-
 static void threads_submit(struct nvme_engine *e, struct engine_request *r)
 {
     struct threads *t = (struct threads *)e;
 
-    pthread_mutex_lock(&t->lock);
-    list_put(&t->waiting, r);
-    if (!t->idle && t->started < THREADS)
-        start_thread(t);
-    if (!t->started) {
-        /* No thread can be had: the caller waits itself. */
-        list_take(&t->waiting);
+    r->owner = e;
+    pthread_mutex_lock(&pool.lock);
+    t->under_way++;
+    if (pool.started) {
+        list_put(&pool.waiting, r);
+        pthread_cond_signal(&pool.work);
+    } else { /* no thread could be had: the caller waits itself */
         r->result = execute(r);
         r->by_caller = true;
-        list_put(&t->finished, r);
-        atomic_fetch_add(&t->results, 1);
+        finish(t, r);
     }
-    pthread_cond_signal(&t->work);
-    pthread_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&pool.lock);
 }
 
 static void threads_kick(struct nvme_engine *e)
@@ -206,11 +214,11 @@ static struct engine_request *threads_reap(struct nvme_engine *e)
 
     if (!atomic_load(&t->results))
         return NULL;
-    pthread_mutex_lock(&t->lock);
+    pthread_mutex_lock(&pool.lock);
     struct engine_request *r = list_take(&t->finished);
     if (r && atomic_fetch_sub(&t->results, 1) == 1 && read(t->eventfd, &count, sizeof count) < 0)
         count = 0; /* nothing was there: the results came without a thread */
-    pthread_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&pool.lock);
     return r;
 }
 
@@ -222,6 +230,7 @@ static bool threads_ready(const struct nvme_engine *e)
 const struct engine_kind engine_threads = {
     .name = "threads",
     .open = threads_open,
+    .make_threads = threads_make_threads,
     .close = threads_close,
     .fd = threads_fd,
     .submit = threads_submit,

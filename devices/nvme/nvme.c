@@ -141,6 +141,14 @@ static void close_nvme(struct ob_device *dev)
     namespaces_close(dev);
 }
 
+static void make_threads(struct ob_device *dev)
+{
+    struct private *p = ob_private(dev);
+
+    if (p->engine->kind->make_threads)
+        p->engine->kind->make_threads();
+}
+
 static void results_ready(struct ob_device *dev, int fd, uint32_t events)
 {
     (void)fd;
@@ -252,6 +260,7 @@ static const struct ob_plugin nvme = {
     .timers = TIMERS,
     .dmas = DMAS,
     .open = open_nvme,
+    .make_threads = make_threads,
     .start = start,
     .close = close_nvme,
     .reset = reset,

@@ -1,5 +1,5 @@
 /*
- * device.h - how to write a device. (Plugin interface, version 2.)
+ * device.h - how to write a device. (Plugin interface, version 3.)
  *
  * A device declares what it is as data, in one struct ob_plugin, and supplies functions for what it
  * does. The framework does the rest: the protocol, config space and its capabilities, guest memory,
@@ -17,7 +17,7 @@
  *     whether they were done.
  *
  * THREADS. All callbacks of a device run on one thread, and none may block: they share it with the
- * messages of this device and of others.
+ * messages of this device and of others. Threads of a device's own call nothing of this file.
  *
  * ERRORS are negative errno values. What a callback returns to a guest's access becomes the error of
  * the reply.
@@ -35,7 +35,7 @@
 extern "C" {
 #endif
 
-#define OB_ABI 2u
+#define OB_ABI 3u
 
 struct ob_device; /* one device of a plugin's kind, made by the framework */
 
@@ -43,10 +43,11 @@ struct ob_device; /* one device of a plugin's kind, made by the framework */
  * SANDBOX. When open() has returned, the process gives up all that it does not hold: there is no file
  * system any more, no network, no other process, and of the system calls only those that somebody asked
  * for. So open() does what needs the world outside (files, sockets, rings, what a library reads at its
- * first use), with the user's rights and before any byte of a peer is looked at; it starts no thread.
- * From start() on a device uses what it has. It may accept connections, make threads, map memory
- * without PROT_EXEC, and make eventfds and memory files; the system calls that it makes itself it tells
- * in open(), by ob_syscalls(). One that nobody told of is refused with EPERM, and the log has its number.
+ * first use), with the user's rights and before any byte of a peer is looked at. Threads are made in
+ * make_threads(). From start() on a device uses what it has. It may accept connections, map memory
+ * without PROT_EXEC, and make eventfds and memory files; the system calls that it makes itself, in all of
+ * its threads, it tells in open(), by ob_syscalls(). One that nobody told of is refused with EPERM, and
+ * the log has its number.
  */
 
 /* A system call, or with an argument of 0 to 5 one whose argument, as far as `mask` shows it, is `value`. */
@@ -307,6 +308,10 @@ struct ob_plugin {
 
     /* All optional. */
     int (*open)(struct ob_device *dev);  /* options are there: check them, open backends */
+    /* The process has given up what it could reach, and not yet what it can ask of the kernel: the time to make
+     * threads, which stay until it ends, and to wait until they run: to begin and to end one needs calls that need
+     * not be on a list. Nothing that a peer sent has been looked at. */
+    void (*make_threads)(struct ob_device *dev);
     /* The device begins to run, or goes on after stop(). The state is there: new, inherited, loaded from
      * a stream, or what it was at the stop. Watch backends; derive from the state what ob_private()
      * holds. An error keeps the device as it was. */

@@ -291,6 +291,12 @@ static int open_device(struct ob_device *dev)
     return ret < 0 ? cannot(dev, ret) : 0;
 }
 
+void server_device_threads(struct ob_device *dev)
+{
+    if (dev->plugin->make_threads)
+        dev->plugin->make_threads(dev);
+}
+
 int server_device_block(struct ob_device *dev)
 {
     int ret;
@@ -373,7 +379,10 @@ struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *
     struct ob_device *dev =
         server_device_open(plugin, name, options, option_count, epoll, keeping, block_fd);
 
-    if (dev && (server_device_block(dev) < 0 || server_device_recover(dev, dead) < 0 || server_device_start(dev) < 0)) {
+    if (!dev)
+        return NULL;
+    server_device_threads(dev);
+    if (server_device_block(dev) < 0 || server_device_recover(dev, dead) < 0 || server_device_start(dev) < 0) {
         server_device_free(dev);
         return NULL;
     }

@@ -213,7 +213,7 @@ struct reply {
 };
 
 /*
- * Makes a device in four stages. The first has the process's rights, and looks at no byte that a peer or an earlier
+ * Makes a device in five stages. The first has the process's rights, and looks at no byte that a peer or an earlier
  * worker wrote: it checks the plugin's declaration and opens the backends. block_fd is the block that a dead worker
  * left (of whatever build: handover.h), or -1. Options stay the caller's and must outlive the device. On error NULL,
  * after a line of log that says why.
@@ -221,6 +221,9 @@ struct reply {
 struct ob_device *server_device_open(const struct ob_plugin *plugin, const char *name,
                                      const struct option_value *options, unsigned option_count,
                                      int epoll, const struct server_keeping *keeping, int block_fd);
+
+/* Threads of the device's own, before the process's system calls are filtered. */
+void server_device_threads(struct ob_device *dev);
 
 /* The others: 0 or -errno; then a line of log says why, and the device has only to be freed. Maps the block, if it is
  * of this build, or makes one; dev->facts are there from then on, and of the dead worker there is a report. */
@@ -232,7 +235,7 @@ int server_device_recover(struct ob_device *dev, const struct effect_counts *dea
 /* The device begins to run, or goes on. */
 int server_device_start(struct ob_device *dev);
 
-/* All four. */
+/* All five. */
 struct ob_device *server_device_new(const struct ob_plugin *plugin, const char *name,
                                     const struct option_value *options, unsigned option_count,
                                     int epoll, const struct server_keeping *keeping, int block_fd,

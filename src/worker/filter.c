@@ -133,7 +133,7 @@ static void on_refused(int signal, siginfo_t *info, void *context)
 #endif
 }
 
-void filter_enter(struct sandbox *s, const struct ob_syscall *const *lists)
+void sandbox_filter(struct sandbox *s, const struct ob_syscall *const *lists)
 {
     static struct program p;
     struct sigaction action = { .sa_sigaction = on_refused, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };

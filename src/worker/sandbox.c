@@ -109,7 +109,7 @@ static void set_limits(struct sandbox *s)
         sandbox_refuse(s, SANDBOX_RLIMITS, errno);
 }
 
-void sandbox_enter(struct sandbox *s, const struct ob_syscall *const *lists, bool kept)
+void sandbox_enter(struct sandbox *s, bool kept)
 {
     leave_standard_io();
     if (getpid() == 1)
@@ -121,5 +121,4 @@ void sandbox_enter(struct sandbox *s, const struct ob_syscall *const *lists, boo
     set_dumpable(s, kept);
     set_limits(s);
     landlock_enter(s);
-    filter_enter(s, lists);
 }

@@ -35,12 +35,14 @@ struct sandbox {
 void sandbox_close_others(const int *given, unsigned n);
 
 /*
- * From here on this process has what it has open, the memory that it has mapped, and the system calls of
- * the framework and of these lists (NULL at their end). Nothing stops it from going on where the host
- * forbids some of it: *s says what is in force. `kept`: a keeper started this process. It must be the only
- * thread.
+ * From here on this process has what it has open, and the memory that it has mapped. Nothing stops it from going
+ * on where the host forbids some of it: *s says what is in force. `kept`: a keeper started this process. It must be
+ * the only thread.
  */
-void sandbox_enter(struct sandbox *s, const struct ob_syscall *const *lists, bool kept);
+void sandbox_enter(struct sandbox *s, bool kept);
+
+/* And now it has, in all its threads, the system calls of the framework and of these lists (NULL at their end). */
+void sandbox_filter(struct sandbox *s, const struct ob_syscall *const *lists);
 
 /* How many system calls that leaves, and their names with spaces between. */
 unsigned sandbox_syscalls(const struct ob_syscall *const *lists, char *names, size_t space);
@@ -53,6 +55,5 @@ extern volatile int sandbox_refused_call;
 void sandbox_refuse(struct sandbox *s, uint32_t bits, int error);
 void spaces_enter(struct sandbox *s);
 void landlock_enter(struct sandbox *s);
-void filter_enter(struct sandbox *s, const struct ob_syscall *const *lists);
 
 #endif

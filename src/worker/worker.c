@@ -3,8 +3,8 @@
  *
  * What the C library and the compiler make of our calls, beside those that files of the lower floors name:
  *
- * #syscalls worker: brk mmap[2]&PROT_EXEC=0 mprotect[2]&PROT_EXEC=0 munmap futex
- * #syscalls worker: rt_sigaction rt_sigreturn restart_syscall getpid gettid
+ * #syscalls worker: brk mmap[2]&PROT_EXEC=0 munmap futex
+ * #syscalls worker: rt_sigaction rt_sigreturn getpid gettid
  * #syscalls worker: clock_gettime exit_group
  */
 #include "worker/worker.h"
@@ -119,11 +119,13 @@ static void tell_ready(struct ob_device *dev, int fd)
     close(fd);
 }
 
-/* A datagram, which the kernel does not count among what is written. (#syscalls door: sendto[4]=0) */
+/* A datagram, which the kernel does not count among what is written. */
 static void notify(const struct worker_settings *settings, const char *text)
 {
+    const struct iovec iov = { (void *)(uintptr_t)text, strlen(text) };
+
     if (settings->notify_fd >= 0)
-        send(settings->notify_fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+        wire_send_now(settings->notify_fd, &iov, 1);
 }
 
 static void log_totals(struct ob_device *dev)
@@ -155,6 +157,7 @@ static void confine(struct ob_device *dev, const struct worker_settings *setting
             server_log(dev, "there is no sandbox around this device (--sandbox=off)");
         else if (!dev->inherited)
             ob_debug(dev, "there is no sandbox around this device: this build checks itself, and needs the outside");
+        server_device_threads(dev);
         return;
     }
     if (settings->keeper_fd < 0)
@@ -164,7 +167,9 @@ static void confine(struct ob_device *dev, const struct worker_settings *setting
         ob_debug(dev, "sandbox: %u system calls: %s", count, names);
     wire_version_prepare();
     dev->confined = true;
-    sandbox_enter(s, dev->syscalls, settings->keeper_fd >= 0);
+    sandbox_enter(s, settings->keeper_fd >= 0);
+    server_device_threads(dev);
+    sandbox_filter(s, dev->syscalls);
 }
 
 /* Where the host does not allow all of it, the first worker says so, and each for which something else is refused. */

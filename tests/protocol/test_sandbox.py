@@ -162,17 +162,27 @@ def system_calls(server):
     return re.search(r"sandbox: (\d+) system calls: (.*)", server.log.read_text())
 
 
-def test_how_many_system_calls(serve, tmp_path):
+@pytest.mark.parametrize("engine", ["uring", "threads"])
+@pytest.mark.parametrize("options", [[], ["--no-keeper"]], ids=["kept", "alone"])
+def test_how_many_system_calls(serve, tmp_path, engine, options):
     disk = tmp_path / "disk"
     disk.touch()
     os.truncate(disk, 1 << 20)
-    server = serve("nvme", f"file={disk}", options=["--verbose"])
+    server = serve("nvme", f"file={disk}", f"engine={engine}", options=["--verbose", *options])
     if not sandboxed(server):
         pytest.skip("this build has no sandbox")
     said = system_calls(server)
     assert int(said[1]) == len(said[2].split()) <= 40
-    serial = serve("serial", options=["--verbose"])
-    assert "io_uring_enter" not in system_calls(serial)[2]
+    for task in os.listdir(f"/proc/{server.pid}/task"):  # threads, too
+        assert status(f"{server.pid}/task/{task}")["Seccomp_filters"] == status(server.pid)["Seccomp_filters"]
+    assert "clone" not in said[2].split() and ("io_uring_enter" in said[2]) == (engine == "uring")
+
+
+def test_a_serial_port_has_no_ring(serve):
+    server = serve("serial", options=["--verbose"])
+    if not sandboxed(server):
+        pytest.skip("this build has no sandbox")
+    assert "io_uring_enter" not in system_calls(server)[2]
 
 
 def test_option():

@@ -40,7 +40,7 @@ def fails(status, words, *arguments, **options):
     ("ned", ["ned", "no such device"]), ("", ["no such device"]), ("EDU", ["EDU"]),
     ("/nowhere/mine.so", ["/nowhere/mine.so", "No such file"]), ("./", ["./"]),
     (BUILD / "liboutboard.so", ["holds no outboard plugin"]), ("/etc/passwd", ["/etc/passwd"]),
-    (BUILD / "tests/devices/tomorrow.so", ["plugin interface 3", "has 2"])])
+    (BUILD / "tests/devices/tomorrow.so", ["plugin interface 4", "has 3"])])
 def test_devices_that_are_not_there(tmp_path, device, words):
     fails(1, words, device, f"--socket-path={tmp_path}/s")
     assert not os.listdir(tmp_path)
