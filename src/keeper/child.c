@@ -34,10 +34,9 @@ static void run_child(const struct keeper *k, int socket)
 {
     char fd[32], role[32];
     char **word = k->command;
-    sigset_t none;
 
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    /* Signals stay blocked: one that came before the worker looks for them would be lost on it, as on any first
+     * process of a PID namespace. */
     fcntl(socket, F_SETFD, 0);
     snprintf(fd, sizeof fd, "--keeper-fd=%d", socket);
     snprintf(role, sizeof role, "--role=%s", role_name[k->role]);

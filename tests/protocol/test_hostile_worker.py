@@ -175,6 +175,27 @@ def test_rest_that_nobody_asked_for(keep, tmp_path):
     assert ends(keeper)
 
 
+def test_the_end_comes_while_it_begins(keep, tmp_path):
+    """It has not looked for signals yet: it finds this one when it does."""
+    os.mkfifo(tmp_path / "go")
+    keeper = keep("""
+open('began', 'w')
+open('go').read()
+os.write(2, b'asked to end by %d' % signal.sigwait([signal.SIGTERM]))
+os._exit(0)
+""")
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "began").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    keeper.send_signal(signal.SIGTERM)
+    for _ in range(2):  # then it has taken its signals
+        status(tmp_path, lambda s: True)
+    (tmp_path / "go").write_text("")
+    assert keeper.wait(30) == 0
+    assert "asked to end by 15" in (tmp_path / "log").read_text()
+
+
 @pytest.mark.parametrize("readonly", ["on", "off"])
 def test_a_file_for_reading_alone(keep, serve, tmp_path, readonly):
     """Other guests may have the same file."""
