@@ -39,22 +39,20 @@ static void map_self(uid_t user, gid_t group)
     write_file("/proc/self/gid_map", "%u %u 1", group);
 }
 
+/* What a host lacks now (room for a namespace, say) it may have again when the next worker starts. */
 pid_t spaces_fork(struct keeper *k)
 {
     uid_t user = geteuid();
     gid_t group = getegid();
-    pid_t pid = -1;
 
     if (k->no_spaces)
         return fork();
-    if ((pid = fork_into(CLONE_NEWPID)) >= 0)
-        return pid;
-    pid = fork_into(CLONE_NEWPID | CLONE_NEWUSER);
-    if (pid == 0)
+    pid_t pid = fork_into(CLONE_NEWPID);
+    if (pid < 0 && (pid = fork_into(CLONE_NEWPID | CLONE_NEWUSER)) == 0)
         map_self(user, group);
-    if (pid >= 0)
+    if (pid >= 0 || errno == EAGAIN || errno == ENOMEM) /* there can be no process at all */
         return pid;
-    keeper_log(k, "workers have no PID namespace of their own: %s", strerror(errno));
-    k->no_spaces = true;
+    if (!k->status_so_far.worker_started)
+        keeper_log(k, "workers have no PID namespace of their own: %s", strerror(errno));
     return fork();
 }
