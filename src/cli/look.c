@@ -151,7 +151,7 @@ const char *look_state(const struct look *l)
 {
     if (l->status.role == 2 || l->status.role == 4)
         return "failed";
-    if (l->status.role == 1)
+    if (l->status.role == 1 || l->status.role == 5)
         return "refusing";
     if (!l->status.worker || !l->status.ready)
         return "starting";

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,8 +24,10 @@
 #define LOST_AFTER 9u   /* ...until nothing of what it was is left... */
 #define END_AFTER 12u   /* ...and until all ends */
 #define MS UINT64_C(1000000)
-#define LONG_LIFE (10000 * MS)
-#define PATIENCE (2500 * MS) /* with a message that only SIGKILLs kept from being run: clients wait for 5 s */
+#define LONG_LIFE (1000 * MS)
+#define RETRY (100 * MS)
+#define PATIENCE (2500 * MS) /* of a message for which no worker gets ready: clients wait for 5 s */
+#define SHORTAGE (4000 * MS) /* for so long it is the host's matter that workers cannot even begin */
 
 static const char *const role_name[] = { KEEPER_ROLES };
 
@@ -59,12 +62,25 @@ static void open_counts(struct keeper *k)
     k->counts = open(path, O_RDONLY | O_CLOEXEC);
 }
 
-int child_start(struct keeper *k)
+/* Is there a message for which no worker has got ready in time? The connection may be anything that a worker held out
+ * for it, and what is no socket could make who polls it wait. */
+static bool overdue(struct keeper *k)
+{
+    struct pollfd p = { held_get(&k->held, NAME_CONNECTION), POLLIN, 0 };
+    int type;
+    socklen_t size = sizeof type;
+    uint64_t now = keeper_now();
+
+    if (getsockopt(p.fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || poll(&p, 1, 0) != 1 || p.revents != POLLIN)
+        return false;
+    k->waits_since = k->waits_since ? k->waits_since : now;
+    return now - k->waits_since > PATIENCE;
+}
+
+static int start(struct keeper *k)
 {
     int pair[2];
 
-    k->start_at = 0;
-    k->dead.worker++;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
     pid_t pid = spaces_fork(k);
@@ -77,12 +93,29 @@ int child_start(struct keeper *k)
         return -error;
     }
     k->child = pid;
-    k->child_ready = false;
+    k->dead.worker++;
+    k->child_ready = k->child_heard = false;
     k->started = keeper_now();
     k->status_so_far.worker_started = keeper_date();
     k->socket = pair[0];
     open_counts(k);
     return 0;
+}
+
+void child_start(struct keeper *k)
+{
+    int ret = start(k);
+
+    k->start_at = ret < 0 ? keeper_now() + RETRY : 0;
+    if (ret < 0 && ret != k->start_error)
+        keeper_log(k, "cannot start a worker: %s", strerror(-ret));
+    k->start_error = ret;
+    if (ret < 0 && !k->ready) { /* whoever started us is to know */
+        k->ending = true;
+        k->status = 1;
+    }
+    if (ret < 0 && k->role == CHILD_SERVE && overdue(k))
+        k->role = CHILD_REFUSE; /* an answer would come too late */
 }
 
 void child_signal(const struct keeper *k, int signal)
@@ -141,29 +174,33 @@ static void look_back(struct keeper *k, struct block_header *h)
 }
 
 /*
- * What the block says of a death. A SIGKILL comes from outside and is nobody's fault, unless workers
- * that run one message are killed again and again (for want of memory, say). Who died of anything else in
- * a message may have died of that; when others do too, it is refused. Such deaths otherwise, in a timer
+ * What the block says of a death. A SIGKILL comes from outside and is nobody's fault. Who died of anything else
+ * in a message may have died of that; when others do too, it is refused. Such deaths otherwise, in a timer
  * say, count against the device, until a worker has lived for a while; so do all of workers that run no
- * device code.
+ * device code. Who has not even asked for anything could not begin, for want of memory say: that counts when it
+ * goes on. Steps that a worker finished prove nothing, as it finishes some to take over: a message does.
  */
 static void count_death(struct keeper *k, const struct block_header *h, const siginfo_t *info)
 {
-    bool in_message = k->in_step && h->step_kind == STEP_MESSAGE && k->role == CHILD_SERVE;
+    bool serves = k->role == CHILD_SERVE;
+    bool in_message = serves && k->in_step && h->step_kind == STEP_MESSAGE && h->owner == k->dead.worker;
     bool killed = info->si_code != CLD_EXITED && info->si_status == SIGKILL;
-    bool dropped = k->role == CHILD_DROP && info->si_code == CLD_EXITED && info->si_status == 0; /* as told */
+    bool told = (k->role == CHILD_DROP || k->role == CHILD_REFUSE) && info->si_code == CLD_EXITED &&
+                info->si_status == 0;
+    bool finished = h->messages != k->messages && k->role != CHILD_REFUSE;
     uint64_t now = keeper_now();
-    if (h->messages != k->messages || (k->role == CHILD_SERVE && !in_message)) {
-        k->message_deaths = 0;
-        k->message_since = now;
-    }
-    if (now - k->started > LONG_LIFE)
+    bool begun = k->child_heard || (k->alone && now - k->alone > SHORTAGE);
+
+    if (k->child_ready && now - k->started > LONG_LIFE)
         k->faults = k->deaths = 0;
+    if (finished)
+        k->deaths = 0;
+    if (finished || (serves && !in_message))
+        k->message_deaths = 0;
     k->messages = h->messages;
-    k->message_deaths += in_message && (!killed || now - k->message_since > PATIENCE);
-    k->faults += !in_message && !killed && !dropped;
-    k->deaths = h->word == k->word ? k->deaths + 1 : 1;
-    k->word = h->word;
+    k->message_deaths += in_message && !killed;
+    k->faults += begun && !in_message && !killed && !told;
+    k->deaths++;
 }
 
 static void tell_death(struct keeper *k, const siginfo_t *info)
@@ -186,7 +223,7 @@ static void tell_death(struct keeper *k, const siginfo_t *info)
                    strsignal(info->si_status), info->si_code == CLD_DUMPED ? ", core dumped" : "");
 }
 
-/* The first successors come at once; what waits for them must not wait for 4 seconds. */
+/* The first successors come at once; what waits for one must not wait for 4 seconds. */
 static uint64_t pause_before(const struct keeper *k)
 {
     static const unsigned ms[] = { 0, 0, 2, 5, 10, 20, 50, 100 };
@@ -198,6 +235,7 @@ static uint64_t pause_before(const struct keeper *k)
 static void plan(struct keeper *k)
 {
     enum child_role before = k->role;
+    bool late = overdue(k);
 
     if (k->faults >= END_AFTER) {
         keeper_log(k, "no worker can even serve a failed device: this is the end");
@@ -209,11 +247,15 @@ static void plan(struct keeper *k)
         k->role = CHILD_LOST;
     else if (before == CHILD_FAILED || k->faults >= FAILED_AFTER)
         k->role = CHILD_FAILED;
+    else if (k->message_deaths >= DROP_AFTER)
+        k->role = CHILD_DROP;
     else
-        k->role = k->message_deaths >= DROP_AFTER ? CHILD_DROP : CHILD_SERVE;
+        k->role = late ? CHILD_REFUSE : CHILD_SERVE;
     k->status_so_far.refused += k->role == CHILD_DROP && before != CHILD_DROP;
     if (k->role == CHILD_DROP && before != CHILD_DROP)
         keeper_log(k, "%u workers died of one message: it is refused", k->message_deaths);
+    if (k->role == CHILD_REFUSE)
+        keeper_log(k, "no worker gets ready in time: messages that wait are refused");
     if (k->role == CHILD_LOST && before != CHILD_LOST)
         keeper_log(k, "what earlier workers left cannot be used: the client is sent away");
     if (k->role == CHILD_FAILED && before != CHILD_FAILED)
@@ -235,6 +277,11 @@ static bool ended_well(struct keeper *k, int status)
         k->role = CHILD_SERVE;
         k->message_deaths = 0;
         k->start_at = keeper_now();
+        return true;
+    }
+    if (k->role == CHILD_REFUSE && status == 0) {
+        k->role = CHILD_SERVE;
+        k->start_at = keeper_now() + pause_before(k);
         return true;
     }
     if (k->role == CHILD_DROP && status == WORKER_NOTHING_TO_DROP) {

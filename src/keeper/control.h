@@ -30,7 +30,7 @@ struct keeper_status {
     int32_t keeper; /* PIDs */
     int32_t worker; /* 0: there is none at this moment */
     uint32_t number; /* of the worker, from 1 */
-    uint32_t role;   /* enum child_role: 0 serves, 1 refuses a message, 2 and 4 stand in for a failed device */
+    uint32_t role;   /* enum child_role: 0 serves, 1 and 5 refuse messages, 2 and 4 stand in for a failed device */
     uint32_t ready;  /* some worker was, once */
     uint32_t seats;  /* clients that wait to become the session, or to be sent away */
     uint32_t held;   /* descriptors in keeping */

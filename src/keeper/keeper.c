@@ -257,20 +257,6 @@ static void take_signals(struct keeper *k)
     }
 }
 
-static void start_next(struct keeper *k)
-{
-    int ret = child_start(k);
-
-    if (ret == 0)
-        return;
-    keeper_log(k, "cannot start a worker: %s", strerror(-ret));
-    k->start_at = keeper_now() + 1000000000u;
-    if (!k->ready) { /* whoever started us is to know */
-        k->ending = true;
-        k->status = 1;
-    }
-}
-
 /* ms until something is due; -1: only events. */
 static int patience(const struct keeper *k, uint64_t kill_at)
 {
@@ -312,7 +298,7 @@ static void turn(struct keeper *k, uint64_t kill_at)
     if (!k->ending && k->upgrade.phase && k->upgrade.deadline <= keeper_now())
         upgrade_tick(k);
     if (!k->ending && k->start_at && k->start_at <= keeper_now())
-        start_next(k);
+        child_start(k);
 }
 
 static void run(struct keeper *k)

@@ -37,6 +37,7 @@ enum child_role {
     CHILD_FAILED, /* serve a device that has failed, for good; runs no device code */
     CHILD_UPGRADE, /* take over from a worker of another program, which is at rest */
     CHILD_LOST,   /* as CHILD_FAILED, but without what earlier workers left, which ends whoever takes it over */
+    CHILD_REFUSE, /* refuse all messages that wait, since nobody else came to it, and end; runs no device code */
 };
 
 #define MAX_FILES 64u
@@ -91,7 +92,7 @@ struct keeper {
     const char *control_path; /* the same of the control socket */
     int control_door;
     struct control control[CONTROL_MOST];
-    bool no_spaces;          /* --sandbox=off, or not to be had */
+    bool no_spaces;          /* --sandbox=off */
     bool one_client;         /* the connection was given to us: its end is ours */
     int ready_fd;            /* -1: nobody asks, or was told */
     int notify_fd;           /* a service manager's socket, or -1 */
@@ -114,15 +115,16 @@ struct keeper {
     int counts;  /* /proc/PID/task/PID/io of it */
     bool ready;  /* some worker was, once... */
     bool child_ready; /* ...and this one is */
+    bool child_heard; /* it has asked for something: so much of it runs */
+    int start_error;  /* why there is none; 0: it could be started */
     enum child_role role;
     uint64_t started;   /* CLOCK_MONOTONIC ns */
     uint64_t alone;     /* since when the device has had no worker that is ready; 0: it has one */
     bool in_step;       /* the last one died inside a step */
-    uint64_t word;      /* the block's step word when the last worker died... */
-    uint32_t deaths;    /* ...and how many in a row at that word: the pause grows */
-    uint64_t messages;  /* that had been run then... */
-    uint32_t message_deaths; /* ...and how many in a row died of the next... */
-    uint64_t message_since;  /* ...the first of them then, CLOCK_MONOTONIC ns */
+    uint64_t messages;  /* that had been run when the last one died... */
+    uint32_t message_deaths; /* ...and how many in a row died of the next */
+    uint32_t deaths;    /* in a row that got nowhere: the pause grows */
+    uint64_t waits_since; /* CLOCK_MONOTONIC ns: a message was seen to wait while no worker was ready; 0: none */
     uint32_t faults;    /* deaths by what workers did otherwise */
     uint64_t start_at;  /* CLOCK_MONOTONIC ns: when the next worker starts; 0: not */
     struct keeper_answer dead; /* what the last one left */
@@ -141,7 +143,7 @@ uint64_t keeper_now(void);  /* CLOCK_MONOTONIC ns */
 uint64_t keeper_date(void); /* CLOCK_REALTIME ns */
 
 /* child.c */
-int child_start(struct keeper *k);   /* 0 or -errno */
+void child_start(struct keeper *k);  /* what cannot be is tried again */
 void child_ended(struct keeper *k);  /* after SIGCHLD: buries it, and plans its successor */
 void child_found_itself(struct keeper *k); /* CHILD_LOST is ready */
 void child_signal(const struct keeper *k, int signal);

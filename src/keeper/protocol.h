@@ -35,7 +35,7 @@ enum keeper_what {
 #define KEEPER_SEATS 16u /* more than a worker has: it sends away who waited longest */
 
 /* What --role= tells a worker: enum worker_role there, enum child_role here. */
-#define KEEPER_ROLES "serve", "drop", "failed", "upgrade", "lost"
+#define KEEPER_ROLES "serve", "drop", "failed", "upgrade", "lost", "refuse"
 
 /* Exit status of a worker that was to refuse a message, and found none. */
 #define WORKER_NOTHING_TO_DROP 3

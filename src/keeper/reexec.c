@@ -22,15 +22,15 @@
 #include <unistd.h>
 
 #define MAGIC UINT64_C(0x31504545524b424f) /* "OBKREEP1" */
-#define VERSION 1u        /* one more whenever struct carried, or what it means, is another */
+#define VERSION 2u        /* one more whenever struct carried, or what it means, is another */
 #define TRY_PATIENCE 2000 /* ms */
 
 /* Members of struct keeper that go along as they are. */
 /* clang-format off */
 #define PLAIN(X) \
     X(door) X(control_door) X(one_client) X(ready_fd) X(notify_fd) X(program) X(sent_which) \
-    X(sent_answer) X(child) X(socket) X(counts) X(ready) X(child_ready) X(role) X(started) \
-    X(in_step) X(word) X(deaths) X(messages) X(message_deaths) X(message_since) X(faults) \
+    X(sent_answer) X(child) X(socket) X(counts) X(ready) X(child_ready) X(child_heard) X(role) X(started) \
+    X(in_step) X(deaths) X(messages) X(message_deaths) X(waits_since) X(faults) \
     X(start_at) X(dead) X(control) X(status_so_far) X(alone) X(has_terminal) X(terminal)
 /* clang-format on */
 

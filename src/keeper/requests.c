@@ -122,6 +122,7 @@ static void tell_ready(struct keeper *k)
     if (k->ready && k->alone)
         tell_pause(k);
     k->ready = k->child_ready = true;
+    k->waits_since = 0;
     if (k->role == CHILD_LOST)
         child_found_itself(k);
     upgrade_ready(k);
@@ -171,6 +172,7 @@ int requests_serve(struct keeper *k)
         return 0;
     if (n == 0 || (n < 0 && n != -EMSGSIZE))
         return -1;
+    k->child_heard = true;
     if (n >= (ssize_t)sizeof p.request && p.request.size == (size_t)n - sizeof p.request)
         a = serve(k, &p, &d, &back);
     packet_send(k->socket, &a, sizeof a, &back, back >= 0); /* who has died since does not mind */

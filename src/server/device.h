@@ -161,6 +161,7 @@ struct ob_device {
     bool refused;       /* somebody wanted to pin meanwhile */
     bool refuse_next;   /* the next message is answered with an error, and then... */
     bool halted;        /* ...none is run any more */
+    bool refuse_all;    /* the same for all messages that are there */
     bool overdue;       /* the message that waits has waited too long */
     bool resume;        /* a pin has gone: try the message again */
     bool draining;      /* the client has gone, its memory is still pinned */

@@ -90,7 +90,7 @@ static int run_command(struct ob_device *dev, const uint8_t *bytes, size_t n, st
     if (!error && fds->lost)
         error = -EMFILE;
     record_message(dev, &m, !error);
-    if (dev->refuse_next)
+    if (dev->refuse_next || dev->refuse_all)
         error = -EIO;
     else if (dev->overdue)
         error = -EBUSY;

@@ -514,7 +514,8 @@ void server_resume(struct ob_device *dev)
     irq_flush(dev);
     if (dev->connection.fd >= 0) {
         session_ready(&dev->connection, EPOLLIN);
-        ioevent_run(dev);
+        if (!dev->halted && !dev->refuse_all)
+            ioevent_run(dev);
         twin_resume(dev);
     } else {
         dma_fail_all(dev); /* the dead worker may not have come to it when its client went */

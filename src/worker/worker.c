@@ -390,8 +390,9 @@ static int serve_kept(struct worker *w, const struct worker_settings *settings)
         return status;
     struct ob_device *dev = w->served.dev;
     dev->refuse_next = settings->role == ROLE_DROP;
+    dev->refuse_all = settings->role == ROLE_REFUSE;
     server_resume(dev);
-    if (settings->role == ROLE_DROP) {
+    if (settings->role == ROLE_DROP || settings->role == ROLE_REFUSE) {
         dev->facts->left = dev->facts->worker;
         _exit(dev->refuse_next ? WORKER_NOTHING_TO_DROP : 0); /* not a word to the client: others go on */
     }

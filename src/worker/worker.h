@@ -13,6 +13,7 @@ enum worker_role {
     ROLE_FAILED,  /* serve a device that has failed; nor does this one */
     ROLE_UPGRADE, /* take over from another build, whose worker is at rest, and serve */
     ROLE_LOST,    /* as ROLE_FAILED, without what earlier workers left */
+    ROLE_REFUSE,  /* refuse all messages that wait, and end; runs no device code */
 };
 
 struct worker_settings {

@@ -8,6 +8,7 @@
  *          16  write: touches memory at this address, where there is none
  *          20  write: from now on every worker touches such memory when it takes over
  *          24  write: reads guest memory at this address; read: how many such transfers ended
+ *          28  write: for so long (ms) every worker ends by SIGKILL when it takes over, outside a sandbox
  */
 #include <outboard/device.h>
 #include <signal.h>
@@ -18,6 +19,7 @@ struct mortal {
     uint32_t number;
     uint32_t start_at; /* an address, 0: it starts well */
     uint32_t fetched, transfers;
+    uint64_t kill_until;
 };
 
 static int read_register(struct ob_device *dev, uint64_t at, void *buf, size_t n)
@@ -48,6 +50,8 @@ static int start(struct ob_device *dev)
 
     if (s->start_at)
         touch(s->start_at);
+    if (ob_now(dev) < s->kill_until)
+        raise(SIGKILL);
     return 0;
 }
 
@@ -60,6 +64,8 @@ static int write_register(struct ob_device *dev, uint64_t at, const void *buf, s
     s->number = at == 0 ? value : s->number + 1; /* what a death has to take back */
     if (at == 4)
         die();
+    if (at == 28)
+        s->kill_until = ob_now(dev) + value * UINT64_C(1000000);
     if (at == 8)
         ob_timer_set(dev, 0, ob_now(dev) + value * UINT64_C(1000000));
     if (at == 12)

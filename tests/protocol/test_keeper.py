@@ -19,13 +19,13 @@ import pytest
 import raw
 from control import Control
 from devices import MORTAL, PROBE, Edu
-from program import OUTBOARD, child, links
+from program import OUTBOARD, child, links, serving
 from raw import memory_file, refused
 
 PAGE = 4096
 
 BAR0 = 0
-NUMBER, DIE, TIMER, EXIT, TRANSFER = 0, 4, 8, 12, 24
+NUMBER, DIE, TIMER, EXIT, TRANSFER, KILLED = 0, 4, 8, 12, 24, 28
 
 
 def kill(server):
@@ -43,6 +43,28 @@ def wait_for(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+@pytest.fixture
+def serve_ordinary(tmp_path_factory):
+    """serve(), of devices of a user whose limits hold."""
+    prefix = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--inh-caps=-all"] * (os.geteuid() == 0)
+    if subprocess.run([*prefix, OUTBOARD, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("this build is not for everybody to see")
+    folder = tmp_path_factory.mktemp("ordinary")
+    for path in [folder, *folder.parents]:
+        if path.name.startswith(("pytest-", "popen-")):
+            path.chmod(0o755)
+    folder.chmod(0o777)
+    with serving(folder) as start:
+        def serve(device):
+            (folder / f"{device}0").mkdir()
+            (folder / f"{device}0").chmod(0o777)  # where its socket is made
+            server = start(device, prefix=prefix)
+            server.prefix = prefix
+            return server
+
+        yield serve
 
 
 @pytest.fixture
@@ -208,6 +230,100 @@ def test_kills_from_outside_are_no_faults(serve, connect):
     c.set32(BAR0, Edu.LIVENESS, 1)
     assert c.get32(BAR0, Edu.LIVENESS) == 0xfffffffe
     assert "refused" not in server.log.read_text() and "failed" not in server.log.read_text()
+
+
+def test_faults_with_a_life_between(mortal, connect):
+    """Not a device that has failed, however many there are in the end."""
+    c = connect(mortal)
+    for number in range(8):
+        time.sleep(1.2)
+        os.kill(mortal.pid, signal.SIGSEGV)
+        wait_for(lambda: mortal.log.read_text().count("another worker goes on") == number + 1)
+        c.set32(BAR0, NUMBER, number)
+        assert c.get32(BAR0, NUMBER) == number
+
+
+def lasting(serve, connect, ms):
+    """A client of a device of which no worker gets ready for so long."""
+    server = serve(str(MORTAL), options=["--sandbox=off"])  # else they could not do that to themselves
+    c = connect(server)
+    c.set32(BAR0, KILLED, ms)
+    os.kill(server.pid, signal.SIGKILL)
+    return server, c
+
+
+def test_no_worker_gets_ready(serve, connect):
+    """What waits is refused in time, all of it, by one that does without the device; and deaths are not many."""
+    server, c = lasting(serve, connect, 3600000)
+    ids = [c.send(raw.REGION_READ, struct.pack("=QII", NUMBER, BAR0, 4)) for _ in range(30)]
+    for id in ids:
+        reply = c.receive()
+        assert (reply.id, reply.error, reply.body) == (id, errno.EIO, b"")
+    with refused(errno.EIO):
+        c.set32(BAR0, NUMBER, 5)
+    log = server.log.read_text()
+    assert "messages that wait are refused" in log and "failed" not in log
+    assert log.count("killed by signal 9") < 250  # though nobody waited for long after each
+
+
+def test_a_worker_gets_ready_after_all(serve, connect):
+    _, c = lasting(serve, connect, 3000)
+    with refused(errno.EIO):
+        c.set32(BAR0, NUMBER, 5)
+
+    def works():
+        with contextlib.suppress(raw.Refused):
+            c.set32(BAR0, NUMBER, 6)
+            return True
+        return False
+
+    wait_for(works)
+    assert c.get32(BAR0, NUMBER) == 6
+
+
+def limit(server, **limits):
+    """Of the keeper, and of workers to come: soft ones."""
+    user = getattr(server, "prefix", [])
+    words = [f"--{name}={value}:" for name, value in limits.items()]
+    subprocess.run([*user, "prlimit", "--pid", str(server.keeper), *words], check=True)
+
+
+@pytest.mark.slow  # a sanitizer needs more of everything
+def test_memory_that_comes_back(serve, connect):
+    """Workers that cannot even begin are no faults of the device."""
+    server = serve("edu")
+    c = connect(server)
+    limit(server, **{"as": 3 << 20})
+    os.kill(server.pid, signal.SIGKILL)
+    id = c.send(raw.REGION_READ, struct.pack("=QII", Edu.ID, BAR0, 4))
+    wait_for(lambda: server.log.read_text().count("the worker ") > 14)
+    limit(server, **{"as": "unlimited"})
+    reply = c.receive()
+    assert reply.id == id and reply.error in (0, errno.EIO)  # that, if it was too late for an answer
+    assert c.get32(BAR0, Edu.ID) == 0x010000ed
+    assert "failed" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
+def test_processes_that_come_back(serve_ordinary, connect, long):
+    """While none can be made, nobody can answer; nor does anybody give up."""
+    server = serve_ordinary("edu")
+    c = connect(server)
+    space = os.readlink(f"/proc/{server.pid}/ns/pid")
+    limit(server, nproc=0)
+    os.kill(server.pid, signal.SIGKILL)
+    id = c.send(raw.REGION_READ, struct.pack("=QII", Edu.ID, BAR0, 4))
+    wait_for(lambda: "cannot start a worker: Resource temporarily unavailable" in server.log.read_text())
+    if long:
+        time.sleep(3)
+    limit(server, nproc=500)
+    reply = c.receive()
+    assert reply.id == id and (reply.error, reply.body) == (errno.EIO, b"") if long else reply.error in (0, errno.EIO)
+    assert c.get32(BAR0, Edu.ID) == 0x010000ed
+    log = server.log.read_text()
+    assert log.count("cannot start a worker") == 1 and "PID namespace" not in log
+    ours = os.readlink("/proc/self/ns/pid")
+    assert (os.readlink(f"/proc/{server.pid}/ns/pid") == ours) == (space == ours)
 
 
 def test_keeper_killed(serve, connect):
