@@ -43,6 +43,7 @@ struct carried {
     PLAIN(X)
 #undef X
     int32_t leaving; /* a worker that has yet to be buried */
+    int32_t asked;   /* one that may come to rest late */
     int32_t asker;   /* which control connection waits for an answer, -1: it has gone */
     uint32_t files;
     uint32_t held;
@@ -60,6 +61,7 @@ static int save(const struct keeper *k, const struct control *asker)
                          .version = VERSION,
                          .size = sizeof c,
                          .leaving = k->upgrade.leaving,
+                         .asked = k->upgrade.asked,
                          .asker = (int32_t)(asker - k->control),
                          .files = k->files,
                          .held = k->held.count };
@@ -115,8 +117,13 @@ static void become(const struct keeper *k, int program, const char *path, int st
     free(argv);
 }
 
-/* Does it take over, as far as can be said? */
-static bool would_take_over(const struct keeper *k, int program, const char *path, int state)
+static int watch_process(pid_t pid)
+{
+    return pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+}
+
+/* Does it take over, as far as can be said? A worker that dies meanwhile does not wait for that. */
+static bool would_take_over(const struct keeper *k, int program, const char *path, int state, const char **why)
 {
     pid_t pid = fork();
     siginfo_t end = { 0 };
@@ -125,13 +132,17 @@ static bool would_take_over(const struct keeper *k, int program, const char *pat
         become(k, program, path, state, true);
         _exit(127);
     }
+    *why = "no process can be made to try it";
     if (pid < 0)
         return false;
-    struct pollfd p = { (int)syscall(SYS_pidfd_open, pid, 0), POLLIN, 0 };
-    if (p.fd < 0 || poll(&p, 1, TRY_PATIENCE) != 1)
+    struct pollfd p[] = { { watch_process(pid), POLLIN, 0 }, { watch_process(k->child), POLLIN, 0 } };
+    if (p[0].fd < 0 || poll(p, 2, TRY_PATIENCE) < 1 || !p[0].revents)
         kill(pid, SIGKILL);
-    if (p.fd >= 0)
-        close(p.fd);
+    *why = p[1].revents ? "its worker has died meanwhile"
+                        : "this program does not take over: not an outboard-keeper, or of a build that knows another state";
+    for (unsigned i = 0; i < 2; i++)
+        if (p[i].fd >= 0)
+            close(p[i].fd);
     uint64_t tried = 0;
     return waitid(P_PID, (id_t)pid, &end, WEXITED) == 0 && end.si_code == CLD_EXITED &&
            end.si_status == 0 &&
@@ -149,14 +160,12 @@ int reexec(struct keeper *k, const struct control *asker, int program, const cha
     int state = save(k, asker);
     if (state < 0)
         return state;
-    if (would_take_over(k, program, path, state)) {
+    if (would_take_over(k, program, path, state, why)) {
         keep_descriptors(k, true);
         become(k, program, path, state, false);
         keep_descriptors(k, false);
     }
     close(state);
-    *why =
-        "this program does not take over: not an outboard-keeper, or of a build that knows another state";
     return -ECANCELED;
 }
 
@@ -195,6 +204,7 @@ int reexec_resume(struct keeper *k, int fd, bool try)
     for (unsigned i = 0; i < k->files; i++)
         k->file[i].fd = c.file[i].fd, k->file[i].error = c.file[i].error;
     k->upgrade.leaving = c.leaving;
+    k->upgrade.asked = c.asked;
     free(k->command[0]);
     c.program_path[sizeof c.program_path - 1] = '\0';
     k->command[0] = strdup(c.program_path);

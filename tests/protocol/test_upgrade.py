@@ -652,6 +652,35 @@ def test_a_keeper_that_cannot_take_over(edu, connect, control, tmp_path, what):
     wait_for(lambda: len(links(edu.keeper)) <= held)
 
 
+def test_rest_that_comes_after_all(edu, connect, control):
+    """The keeper that asked for it has given up, and become another: it is no death all the same."""
+    c = connect(edu)
+    worker = edu.pid
+    os.kill(worker, signal.SIGSTOP)
+    fails(control, None, "does not answer")
+    assert replace_keeper(control).returncode == 0
+    os.kill(worker, signal.SIGCONT)
+    wait_for(lambda: edu.pid != worker)
+    assert is_alive(c)
+    with Control(control) as k:
+        s = k.status()
+        assert s.number == 2 and s.killed + s.crashed + s.ended == 0
+
+
+def test_a_worker_dies_while_a_keeper_is_tried(edu, connect, control, tmp_path):
+    """It has a successor, and the trial is over."""
+    shutil.copy(OUTBOARD, tmp_path / "outboard")
+    shutil.copy(BUILD / "tests/upgrade/waits", tmp_path / "outboard-keeper")
+    c = connect(edu)
+    worker = edu.pid
+    command = subprocess.Popen([OUTBOARD, "upgrade", control, "--keeper", f"--binary={tmp_path / 'outboard'}"],
+                               stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: program_of(edu) == str(tmp_path / "outboard-keeper"))
+    os.kill(worker, signal.SIGKILL)
+    assert "its worker has died meanwhile" in command.communicate(timeout=60)[1]
+    assert command.returncode == 1 and is_alive(c)
+
+
 def test_keeper_during_an_upgrade(edu, connect, control):
     c = connect(edu)
     command = subprocess.Popen([OUTBOARD, "upgrade", control], stdout=subprocess.PIPE)
