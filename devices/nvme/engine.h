@@ -51,6 +51,7 @@ struct engine_kind {
     void (*kick)(struct nvme_engine *e); /* what was submitted starts now at the latest */
     struct engine_request *(*reap)(struct nvme_engine *e); /* or NULL */
     bool (*ready)(const struct nvme_engine *e); /* cheap: would reap() find one? */
+    bool restricted; /* it is a ring, which can do nothing but this */
     const struct ob_syscall *syscalls; /* that it makes once it is open */
 };
 

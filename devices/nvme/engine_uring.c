@@ -174,5 +174,6 @@ const struct engine_kind engine_uring = {
     .kick = uring_kick,
     .reap = uring_reap,
     .ready = uring_ready,
+    .restricted = true, /* or there is none: see uring_open() */
     .syscalls = syscalls_uring,
 };

@@ -108,6 +108,8 @@ static int open_engine(struct ob_device *dev)
     if (!p->engine)
         return bad(dev, "engine", strerror(errno));
     ob_debug(dev, "engine %s", p->engine->kind->name);
+    if (p->engine->kind->restricted)
+        ob_ring_restricted(dev);
     return ob_syscalls(dev, p->engine->kind->syscalls);
 }
 

@@ -383,6 +383,10 @@ const char *ob_option_nth(struct ob_device *dev, const char *key, unsigned nth);
  * or -ENOSPC. */
 int ob_syscalls(struct ob_device *dev, const struct ob_syscall *list);
 
+/* In open() alone: this device has a ring of io_uring, whose operations it has restricted (io_uring_register(2),
+ * IORING_REGISTER_RESTRICTIONS), since no filter of system calls sees them. `outboard status` says so. */
+void ob_ring_restricted(struct ob_device *dev);
+
 /* In open() alone: there is no MSI-X this time, or a BAR has no areas, whatever the declaration says. */
 void ob_without_msix(struct ob_device *dev);
 void ob_without_areas(struct ob_device *dev, unsigned bar);

@@ -19,7 +19,7 @@ int status_json(FILE *out, const struct look *looks, unsigned n);
 const char *status_sandbox(const struct look *look);
 
 /* Names of set bits, separated by commas. */
-#define STATUS_SANDBOX_TEXT 200
+#define STATUS_SANDBOX_TEXT 320
 const char *status_sandbox_names(uint32_t bits, char text[STATUS_SANDBOX_TEXT]);
 
 /* Requests of all kinds: how many, bytes, and how long they took. Of a device that accounts for none, false:

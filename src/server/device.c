@@ -46,6 +46,11 @@ int ob_syscalls(struct ob_device *dev, const struct ob_syscall *list)
     return 0;
 }
 
+void ob_ring_restricted(struct ob_device *dev)
+{
+    dev->ring_restricted = true;
+}
+
 void ob_without_msix(struct ob_device *dev)
 {
     dev->declared.irq.msix.count = 0;

@@ -126,6 +126,7 @@ struct ob_device {
     int counts; /* the kernel's of this thread's reads and writes, open until the device starts; -1 */
     uint32_t without; /* what is declared, and not there: TABLE_WITHOUT_* */
     bool inert;       /* see struct server_keeping */
+    bool ring_restricted;
     bool inherited; /* the block is a dead worker's */
     int other_block; /* that of another build, to be taken over at the start; -1 */
     struct shared_session *session;

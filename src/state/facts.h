@@ -27,7 +27,10 @@
     X(8, SECCOMP, "seccomp")               \
     X(9, RING, "ring-restricted")          \
     X(10, RLIMITS, "rlimits")              \
-    X(11, NOT_DUMPABLE, "not-dumpable")
+    X(11, NOT_DUMPABLE, "not-dumpable")    \
+    X(12, CAPABILITIES, "no-capabilities") \
+    X(13, DESCRIPTORS, "closed-descriptors") \
+    X(14, STDIO, "no-terminal")
 enum facts_sandbox {
 #define X(bit, name, text) SANDBOX_##name = 1u << bit,
     FACTS_SANDBOX(X)

@@ -36,57 +36,82 @@ void sandbox_refuse(struct sandbox *s, uint32_t bits, int error)
     }
 }
 
+static void put_in_force(struct sandbox *s, uint32_t bit, int error)
+{
+    if (error)
+        sandbox_refuse(s, bit, error);
+    else
+        s->in_force |= bit;
+}
+
 /* ---- Descriptors ----------------------------------------------------------------------------------- */
 
-void sandbox_close_others(const int *given, unsigned n)
+static bool close_from_to(int first, int next)
 {
-    for (int first = 3;;) {
-        int next = -1;
+    return next == first || close_range((unsigned)first, next < 0 ? ~0u : (unsigned)next - 1, 0) == 0;
+}
+
+void sandbox_close_others(struct sandbox *s, const int *given, unsigned n)
+{
+    int error = 0;
+
+    for (int first = 3, next = 3; next >= 0; first = next + 1) {
+        next = -1;
         for (unsigned i = 0; i < n; i++)
             if (given[i] >= first && (next < 0 || given[i] < next))
                 next = given[i];
-        if (next != first)
-            close_range((unsigned)first, next < 0 ? ~0u : (unsigned)next - 1, 0);
-        if (next < 0)
-            return;
-        first = next + 1;
+        if (!close_from_to(first, next))
+            error = errno;
     }
+    put_in_force(s, SANDBOX_DESCRIPTORS, error);
 }
 
 /* A terminal, say, from which keys could be read. A device that uses them has its own descriptors. */
-static void leave_standard_io(void)
+static void leave_standard_io(struct sandbox *s)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    bool left = null >= 0 && dup2(null, STDIN_FILENO) >= 0 && dup2(null, STDOUT_FILENO) >= 0;
 
-    if (null < 0)
-        return;
-    dup2(null, STDIN_FILENO);
-    dup2(null, STDOUT_FILENO);
+    put_in_force(s, SANDBOX_STDIO, left ? 0 : errno);
     if (null > STDERR_FILENO)
         close(null);
 }
 
 /* ---- Rights ---------------------------------------------------------------------------------------- */
 
+/* Those that there are end with the first that the kernel does not know. */
+static int empty_bounding_set(void)
+{
+    int i = 0;
+
+    while (prctl(PR_CAPBSET_DROP, i, 0, 0, 0) == 0)
+        i++;
+    return errno == EINVAL && i > 0 ? 0 : -1;
+}
+
 static void drop_capabilities(struct sandbox *s)
 {
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
     struct __user_cap_data_struct none[2] = { 0 };
+    int error = 0;
 
-    for (int i = 0; prctl(PR_CAPBSET_DROP, i) == 0; i++)
-        ;
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    if (syscall(SYS_capset, &header, none) == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
-        s->in_force |= SANDBOX_NO_NEW_PRIVS;
-    else
-        sandbox_refuse(s, SANDBOX_NO_NEW_PRIVS, errno);
+    if (empty_bounding_set() < 0)
+        error = errno;
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+        error = errno;
+    if (syscall(SYS_capset, &header, none) < 0)
+        error = errno;
+    put_in_force(s, SANDBOX_CAPABILITIES, error);
+    put_in_force(s, SANDBOX_NO_NEW_PRIVS, prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? errno : 0);
 }
 
 /* Of a process that is not dumpable the kernel shows a keeper that is not root no counts when it is dead. */
 static void set_dumpable(struct sandbox *s, bool kept)
 {
-    if (prctl(PR_SET_DUMPABLE, kept) == 0 && !kept)
-        s->in_force |= SANDBOX_NOT_DUMPABLE;
+    int error = prctl(PR_SET_DUMPABLE, kept, 0, 0, 0) < 0 ? errno : 0;
+
+    if (!kept)
+        put_in_force(s, SANDBOX_NOT_DUMPABLE, error);
 }
 
 static bool limit(int what, rlim_t most)
@@ -111,7 +136,7 @@ static void set_limits(struct sandbox *s)
 
 void sandbox_enter(struct sandbox *s, bool kept)
 {
-    leave_standard_io();
+    leave_standard_io(s);
     if (getpid() == 1)
         s->in_force |= SANDBOX_PID;
     else if (kept)

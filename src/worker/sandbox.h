@@ -28,11 +28,11 @@
 struct sandbox {
     uint32_t in_force; /* SANDBOX_* (state/facts.h) */
     uint32_t refused;  /* those that this host does not give... */
-    char note[160];    /* ...with the reasons, for people */
+    char note[480];    /* ...with the reasons, for people */
 };
 
 /* Closes all descriptors from 3 on but these; those of -1 are passed over. */
-void sandbox_close_others(const int *given, unsigned n);
+void sandbox_close_others(struct sandbox *s, const int *given, unsigned n);
 
 /*
  * From here on this process has what it has open, and the memory that it has mapped. Nothing stops it from going

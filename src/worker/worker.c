@@ -41,6 +41,7 @@ struct worker {
     struct served served;
     struct watch signals;
     struct keeping keeping;
+    struct sandbox sandbox;
     bool one_client; /* --fd was a connection: its end is ours */
     uint64_t rest_until; /* CLOCK_MONOTONIC ns: asked to come to rest, for so long; 0: not */
 };
@@ -140,12 +141,12 @@ static void log_totals(struct ob_device *dev)
 /* ---- The sandbox ------------------------------------------------------------------------------------- */
 
 /* What neither the command line nor the keeper gave us came by mistake. */
-static void close_others(const struct worker_settings *s)
+static void close_others(const struct worker_settings *s, struct sandbox *sandbox)
 {
     const int given[] = { s->door, s->client, s->keeper_fd, s->ready_fd, s->notify_fd, s->tidy_fd };
 
     if (s->sandbox)
-        sandbox_close_others(given, sizeof given / sizeof *given);
+        sandbox_close_others(sandbox, given, sizeof given / sizeof *given);
 }
 
 static void confine(struct ob_device *dev, const struct worker_settings *settings, struct sandbox *s)
@@ -170,6 +171,7 @@ static void confine(struct ob_device *dev, const struct worker_settings *setting
     sandbox_enter(s, settings->keeper_fd >= 0);
     server_device_threads(dev);
     sandbox_filter(s, dev->syscalls);
+    s->in_force |= dev->ring_restricted ? SANDBOX_RING : 0;
 }
 
 /* Where the host does not allow all of it, the first worker says so, and each for which something else is refused. */
@@ -181,7 +183,7 @@ static void tell_sandbox(struct ob_device *dev, const struct sandbox *s)
         server_log(dev, "this host does not allow all of the sandbox: %s", s->note);
     f->sandbox = s->in_force;
     f->sandbox_refused = s->refused;
-    memcpy(f->sandbox_note, s->note, sizeof f->sandbox_note);
+    memcpy(f->sandbox_note, s->note, sizeof f->sandbox_note - 1); /* the beginning of a long one */
 }
 
 static void report_refused_call(struct ob_device *dev)
@@ -254,14 +256,13 @@ static struct ob_device *make_device(struct worker *w, const struct worker_setti
                                      const struct server_keeping *keeping, int block,
                                      const struct effect_counts *dead)
 {
-    struct sandbox sandbox = { 0 };
     struct ob_device *dev =
         server_device_open(settings->plugin, settings->plugin->name, settings->options,
                            settings->option_count, w->loop.epoll, keeping, block);
     if (!dev)
         return NULL;
-    confine(dev, settings, &sandbox);
-    if (begin(dev, settings, &sandbox, dead) < 0) {
+    confine(dev, settings, &w->sandbox);
+    if (begin(dev, settings, &w->sandbox, dead) < 0) {
         crash_record(NULL);
         server_device_free(dev);
         return NULL;
@@ -411,7 +412,7 @@ int worker_run(const struct worker_settings *settings)
 {
     struct worker w = { .signals.fd = -1, .keeping.watch.fd = -1 };
 
-    close_others(settings);
+    close_others(settings, &w.sandbox);
     crash_open(settings->plugin->name);
     raise_descriptor_limit();
     int ret = loop_open(&w.loop);

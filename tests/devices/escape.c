@@ -375,6 +375,8 @@ static int open_escape(struct ob_device *dev)
         return -errno;
     bool restricted = strcmp(ob_option(dev, "ring"), "restricted") == 0;
     p->uring = restricted ? (struct uring *)uring_open(8) : free_ring();
+    if (p->uring && restricted)
+        ob_ring_restricted(dev);
     return p->uring ? ob_syscalls(dev, ring) : -errno;
 }
 

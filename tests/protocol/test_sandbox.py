@@ -2,11 +2,14 @@
 
 import contextlib
 import errno
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from devices import ESCAPE
 from program import OUTBOARD, links, serving
 from raw import Refused
 
+HERE = Path(__file__).resolve().parent
 BAR0 = 0
 TRY, RESULT, COUNT = 0, 4, 8
 
@@ -247,3 +251,48 @@ def test_no_namespaces(serve, connect):
     os.kill(server.pid, signal.SIGKILL)
     assert client.get32(BAR0, 0) == 0x010000ed
     assert server.log.read_text().count("does not allow") == 1
+
+
+def facts(control):
+    result = subprocess.run([OUTBOARD, "status", control, "--json"], capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)["devices"][0]["sandbox"]
+
+
+@pytest.mark.parametrize("way", [[], ["--no-keeper"]], ids=["kept", "alone"])
+def test_nothing_is_given_up_in_silence(serve, tmp_path, way):
+    """Whatever is refused is in the log, and the rest is done."""
+    if not sandboxed(serve("edu")):
+        pytest.skip("this build has no sandbox")
+    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh"]
+    if not possible(inside):
+        pytest.skip("no namespaces here")
+    refused = "close_range,capset,prctl:24,prctl:47,prctl:4"  # PR_CAPBSET_DROP, PR_CAP_AMBIENT, PR_SET_DUMPABLE
+    control = [] if way else [f"--control-path={tmp_path / 'control'}"]
+    server = serve("edu", options=way + control, prefix=[*inside, sys.executable, HERE / "refusing.py", refused])
+    log = server.log.read_text()
+    line, = [line for line in log.splitlines() if "this host does not allow all of the sandbox" in line]
+    names = {"closed-descriptors", "no-capabilities", "no-terminal"} | ({"not-dumpable"} if way else set())
+    for name in names:
+        assert name + (" ENOENT" if name == "no-terminal" else " EBADFD") in line
+    s = status(server.pid)
+    assert s["NoNewPrivs"] == "1" and s["Seccomp"] == "2"
+    assert os.listdir(f"/proc/{server.pid}/root") == []
+    if not way:
+        said = facts(control[0].split("=")[1])
+        assert said["state"] == "part"
+        assert set(said["refused"]) == names
+        assert "seccomp" in said["in_force"] and not set(said["refused"]) & set(said["in_force"])
+
+
+def test_status_tells_of_the_ring(serve, tmp_path):
+    disk = tmp_path / "disk"
+    disk.touch()
+    os.truncate(disk, 1 << 20)
+    if not sandboxed(serve("edu")):
+        pytest.skip("this build has no sandbox")
+    for n, (restricted, device) in enumerate([
+            (True, ["nvme", f"file={disk}", "engine=uring"]), (False, ["edu"]),
+            (True, [str(ESCAPE), f"secret={disk}"]), (False, [str(ESCAPE), f"secret={disk}", "ring=free"])]):
+        serve(*device, options=[f"--control-path={tmp_path / str(n)}"])
+        said = facts(tmp_path / str(n))
+        assert ("ring-restricted" in said["in_force"]) == restricted and said["refused"] == []
