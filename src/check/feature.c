@@ -22,6 +22,25 @@ enum outcome ask_feature(struct run *r, uint32_t flags, uint32_t argsz, const vo
     return outcome;
 }
 
+void no_room(struct run *r, uint32_t flags, const void *data, size_t n, uint32_t needed)
+{
+    struct vfio_user_device_feature got;
+    const uint32_t small[] = { sizeof got, needed - 1 };
+
+    for (int i = 0; i < 2; i++) {
+        uint32_t argsz = small[i];
+        if (ask_feature(r, flags, argsz, data, n) == REFUSED)
+            fail(r, "argsz %u: expected a reply with the needed size, %u, got %s", argsz, needed,
+                 strerror((int)r->client.header.error));
+        memcpy(&got, r->client.body, sizeof got);
+        if (got.argsz != needed || got.flags != flags)
+            fail(r, "argsz %u: expected argsz %u and flags 0x%x in the reply, got %u and 0x%x", argsz,
+                 needed, flags, got.argsz, got.flags);
+        if (r->client.size > argsz)
+            fail(r, "expected at most argsz = %u bytes of payload, got %zu", argsz, r->client.size);
+    }
+}
+
 /* "The reply payload must be the same as the request payload for ... probing a feature." */
 static void probe(struct run *r, const struct check *c)
 {
@@ -110,13 +129,16 @@ static void migration(struct run *r, const struct check *c)
         note(r, "P2P is offered, whose states are \"not used in vfio-user\"");
 }
 
-/* It has the size that is needed, or it is an error: VFIO's. */
 static void migration_argsz(struct run *r, const struct check *c)
 {
     (void)c;
-    if (ask_feature(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, 8, NULL, 0) == SERVED &&
-        r->client.size > 8)
-        note(r, "a reply of %zu bytes to argsz 8", r->client.size);
+    no_room(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIGRATION, NULL, 0, 16);
+}
+
+static void state_argsz(struct run *r, const struct check *c)
+{
+    (void)c;
+    no_room(r, FEATURE_GET | VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE, NULL, 0, 16);
 }
 
 static void migration_set(struct run *r, const struct check *c)
@@ -204,11 +226,13 @@ static const struct check checks[] = {
       "VFIO_DEVICE_FEATURE_MIGRATION: flags, VFIO_MIGRATION_STOP_COPY, VFIO_MIGRATION_P2P, "
       "VFIO_MIGRATION_PRE_COPY; " F ": data",
       migration, NEED_MIGRATION, 0, 0 },
-    { "feature.migration-argsz", "MIGRATION without room for its data gets an answer", F ": argsz",
-      migration_argsz, NEED_MIGRATION, 0, 0 },
+    { "feature.migration-argsz", "MIGRATION without room for its data is told the size that is needed",
+      "Message sizes; " F ": argsz", migration_argsz, NEED_MIGRATION, 0, 0 },
     { "feature.migration-set", "SET of MIGRATION is refused", "VFIO_DEVICE_FEATURE_MIGRATION",
       migration_set, 0, 0, 0 },
     { "feature.state", "a device that migrates is in a state, RUNNING as a rule",
       "VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE: device_state", state, NEED_MIGRATION, 0, 0 },
+    { "feature.state-argsz", "MIG_DEVICE_STATE without room for its data is told the size that is needed",
+      "Message sizes; " F ": argsz", state_argsz, NEED_MIGRATION, 0, 0 },
 };
 GROUP(check_feature, checks);

@@ -24,14 +24,14 @@ static uint32_t methods(const struct ob_device *dev, uint32_t number)
     }
 }
 
-/* Puts the data of a GET behind the head of the reply. */
+/* Puts data behind the head of the reply, if there is room. Returns its size. */
 static int give(struct reply *reply, const void *data, size_t n, size_t room)
 {
-    if (room < n)
-        return -EINVAL;
-    memcpy(reply->body + reply->size, data, n);
-    reply->size += n;
-    return 0;
+    if (n <= room) {
+        memcpy(reply->body + reply->size, data, n);
+        reply->size += n;
+    }
+    return (int)n;
 }
 
 static int get_migration(struct reply *reply, size_t room)
@@ -57,6 +57,7 @@ static int set_state(struct ob_device *dev, const struct wire_message *m, struct
     return ret < 0 ? ret : give(reply, m->data, m->data_size, m->data_size);
 }
 
+/* The size of the data that the reply has, or would have if there were room. */
 static int serve(struct ob_device *dev, const struct wire_message *m, struct reply *reply)
 {
     size_t room = m->feature.argsz - sizeof m->feature;
@@ -89,7 +90,7 @@ int feature(struct ob_device *dev, const struct wire_message *m, struct reply *r
                   : serve(dev, m, reply);
     if (ret < 0)
         return ret;
-    head.argsz = (uint32_t)reply->size;
+    head.argsz = (uint32_t)sizeof head + (uint32_t)ret;
     memcpy(reply->body, &head, sizeof head);
     return 0;
 }

@@ -68,7 +68,7 @@ int logging_start(struct ob_device *dev, const void *data, size_t n, struct repl
     memcpy(reply->body + reply->size, &start, sizeof start);
     memcpy(reply->body + reply->size + sizeof start, (const uint8_t *)data + sizeof start, size);
     reply->size += sizeof start + size;
-    return 0;
+    return (int)(sizeof start + size);
 }
 
 int logging_report(struct ob_device *dev, const void *data, size_t n, size_t room,
@@ -86,18 +86,19 @@ int logging_report(struct ob_device *dev, const void *data, size_t n, size_t roo
     uint64_t words = ((r.length - 1) / r.page_size) / 64 + 1;
     if (words > (WIRE_MAX_DATA - sizeof r) / 8)
         return -E2BIG;
-    if (room < sizeof r + words * 8)
-        return -EINVAL;
+    int whole = (int)(sizeof r + words * 8);
+    if (room < (size_t)whole)
+        return whole; /* and nothing is cleared: it will be asked for again */
     memcpy(body, &r, sizeof r);
     memset(body + sizeof r, 0, words * 8);
     int ret = dirty_report(dev->dirty, r.iova, r.length, r.page_size, body + sizeof r);
     if (ret < 0)
         return ret;
-    reply->size += sizeof r + words * 8;
+    reply->size += (size_t)whole;
     SET(dev, dev->migration->reporting, 1);
     SET(dev, dev->migration->report_address, r.iova);
     SET(dev, dev->migration->report_size, r.length);
-    return 0;
+    return whole;
 }
 
 int logging_stop(struct ob_device *dev)

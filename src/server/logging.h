@@ -6,7 +6,10 @@
 
 #include "server/device.h"
 
-/* Inside a step; `data` is the feature's, n bytes of it. 0 or -errno. */
+/*
+ * Inside a step; `data` is the feature's, n bytes of it. -errno, or the size of the reply's data. If that is more
+ * than there is room for, the reply has none, and nothing was done.
+ */
 int logging_start(struct ob_device *dev, const void *data, size_t n, struct reply *reply);
 int logging_report(struct ob_device *dev, const void *data, size_t n, size_t room,
                    struct reply *reply);

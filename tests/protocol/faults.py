@@ -618,6 +618,26 @@ class NoStopCopy(Reply):
             reply.put("Q", 8, reply.get("Q", 8) & ~1)
 
 
+@fault("feature.migration-argsz", "feature.state-argsz", "logging.report-argsz")
+class NoRoomIsAnError(Reply):
+    """As VFIO's ioctl has it."""
+    command = FEATURE
+
+    def falsify(self, session, request, reply):
+        argsz, flags = request.get("II") or (0, 0)
+        if flags & GET and not flags & PROBE and reply.body and reply.get("I") > argsz:
+            reply.refuse(errno.EINVAL)
+
+
+@fault("feature.migration-argsz")
+class MoreThanAskedFor(Reply):
+    command = FEATURE
+
+    def falsify(self, session, request, reply):
+        if request.get("II") == (8, GET | 1) and reply.body:
+            reply.body += bytes(8)
+
+
 @fault("feature.probe-get-migration")
 class ProbeOfAnother(Reply):
     command = FEATURE
