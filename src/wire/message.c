@@ -168,7 +168,8 @@ static int check_command(const struct wire_message *m, size_t nfds)
     switch (m->header.command) {
     case VFIO_USER_DMA_MAP:
         if (m->map.argsz < sizeof m->map || nfds > 1 || m->map.size == 0 ||
-            sum_wraps(m->map.address, m->map.size - 1) || sum_wraps(m->map.offset, m->map.size) ||
+            sum_wraps(m->map.address, m->map.size - 1) ||
+            (nfds && sum_wraps(m->map.offset, m->map.size)) ||
             (m->map.flags & ~(uint32_t)(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)) ||
             m->map.flags == 0)
             return -EINVAL;

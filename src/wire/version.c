@@ -36,7 +36,6 @@ void wire_capabilities_ours(struct wire_capabilities *c)
     };
 }
 
-/* A number from 1 to max. Absent: *value stays. Over max, max is meant: nobody loses by it. */
 void wire_version_prepare(void)
 {
     json_object *o = json_object_new_object();
@@ -45,6 +44,7 @@ void wire_version_prepare(void)
     json_object_put(o);
 }
 
+/* A number from 1 to max. Absent: *value stays. Over max, max is meant: nobody loses by it. */
 static int get_number(json_object *o, const char *key, uint64_t max, uint64_t *value)
 {
     json_object *v;

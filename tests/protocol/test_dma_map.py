@@ -362,6 +362,15 @@ def test_offsets_that_are_not_in_the_file(edu, connect, memory, offset):
     c.map(0, 2 * PAGE, fd, 2 * PAGE)
 
 
+@pytest.mark.parametrize("offset", [1, 12345, 2**63, 2**64 - PAGE, 2**64 - 1])
+def test_an_offset_without_a_file_means_nothing(edu, connect, offset):
+    c = connect(edu)
+    c.map(0, PAGE, offset=offset)
+    with refused(errno.EEXIST):
+        c.map(0, PAGE)
+    c.unmap(0, PAGE)
+
+
 def test_a_file_may_grow(probe, connect, memory):
     c = connect(probe)
     c.bus_master()

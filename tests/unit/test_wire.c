@@ -110,6 +110,7 @@ static const struct row good[] = {
     { VFIO_USER_DMA_MAP, 1, "4:32 4:1 8:0x5000 8:0 8:1" },
     { VFIO_USER_DMA_MAP, 0, "4:0xffffffff 4:2 8:0 8:0xfffffffffffff000 8:0x1000" },
     { VFIO_USER_DMA_MAP, 0, "4:32 4:2 8:0 8:0 " LAST },
+    { VFIO_USER_DMA_MAP, 0, "4:32 4:3 8:0xfffffffffffff000 8:0x1000 8:0x1000" }, /* of no file */
     { VFIO_USER_DMA_UNMAP, 0, "4:24 4:0 8:0x1000 8:0x1000" },
     { VFIO_USER_DMA_UNMAP, 0, "4:24 4:0 8:0xfffffffffffff000 8:0x1000" },
     { VFIO_USER_DMA_UNMAP, 0, "4:0 4:2 8:0 8:0" },
