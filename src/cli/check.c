@@ -59,6 +59,8 @@ struct arguments {
     struct mirror_options mirror;
     enum report_format format;
     bool client, list, verbose;
+    const char *server_only; /* an option that says nothing of a client */
+    const char *run_only;    /* or of the list */
 };
 
 /* What can be checked, of either side. */
@@ -207,17 +209,22 @@ static int take(struct arguments *a, int word, const char *value)
         a->check.select.skip = value;
         break;
     case VERBOSE:
+        a->run_only = "--verbose";
         a->verbose = true;
         break;
     case DESTRUCTIVE:
+        a->server_only = a->run_only = "--destructive";
         a->check.destructive = true;
         break;
     case ONE:
+        a->server_only = a->run_only = "--one-connection";
         a->check.one_connection = true;
         break;
     case MEMORY:
+        a->server_only = a->run_only = "--memory";
         return take_memory(a, value);
     case TIMEOUT:
+        a->run_only = "--timeout";
         return take_timeout(a, value);
     case FORMAT:
         if (report_format(value, &a->format) < 0)
@@ -226,6 +233,31 @@ static int take(struct arguments *a, int word, const char *value)
     default:
         return take_operand(a, value);
     }
+    return CLI_OK;
+}
+
+/* What was said that means nothing together. */
+static int check_usage(const struct arguments *a)
+{
+    const char *socket = a->client ? a->mirror.socket_path : a->check.socket_path;
+
+    if (a->client && a->check.socket_path)
+        return cli_usage("check", "%s: a client is checked at --socket-path", a->check.socket_path);
+    if (!a->client && a->mirror.socket_path)
+        return cli_usage("check", "--socket-path is for --client");
+    if (a->client && a->server_only)
+        return cli_usage("check", "%s is for a server, and not for --client", a->server_only);
+    if (a->list && socket)
+        return cli_usage("check", "%s: --list asks no server and no client", socket);
+    if (a->list && a->run_only)
+        return cli_usage("check", "%s changes nothing in the --list", a->run_only);
+    if (a->list && a->mirror.command)
+        return cli_usage("check", "%s: --list starts no client", a->mirror.command[0]);
+    if (a->list && a->format == REPORT_TAP)
+        return cli_usage("check", "--format=tap is for results, and not for the --list");
+    if (!a->list && !socket)
+        return cli_usage("check", a->client ? "--client needs a --socket-path"
+                                            : "the path of a server's socket is missing");
     return CLI_OK;
 }
 
@@ -249,12 +281,6 @@ int cli_check(int argc, char **argv)
     }
     if (word != CLI_END)
         return cli_exit(word);
-    if (a.client && a.check.socket_path)
-        return cli_usage("check", "%s: a client is checked at --socket-path", a.check.socket_path);
-    if (!a.client && a.mirror.socket_path)
-        return cli_usage("check", "--socket-path is for --client");
-    if (!a.list && !(a.client ? a.mirror.socket_path : a.check.socket_path))
-        return cli_usage("check", a.client ? "--client needs a --socket-path"
-                                           : "the path of a server's socket is missing");
-    return check(&a);
+    int status = check_usage(&a);
+    return status == CLI_OK ? check(&a) : status;
 }

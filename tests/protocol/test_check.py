@@ -158,7 +158,15 @@ def one_line(done, status, *words):
     ([], ["missing"]), (["a", "b"], ["b", "one socket"]), (["a", "--only=nothing"], ["nothing"]),
     (["a", "--skip=dma,none.such"], ["none.such"]), (["a", "--format=xml"], ["xml"]),
     (["a", "--memory=none"], ["none"]), (["a", "--timeout=soon"], ["soon"]),
-    (["a", "--timeout=1"], ["1"]), (["a", "--verbose=1"], ["--verbose=1"])])
+    (["a", "--timeout=1"], ["1"]), (["a", "--verbose=1"], ["--verbose=1"]),
+    (["a", "--socket-path=b"], ["--socket-path"]), (["--client", "a"], ["a"]), (["--client"], ["--socket-path"]),
+    (["--client", "--socket-path=a", "--memory=both"], ["--memory", "--client"]),
+    (["--client", "--socket-path=a", "--destructive"], ["--destructive", "--client"]),
+    (["--client", "--socket-path=a", "--one-connection"], ["--one-connection", "--client"]),
+    (["--list", "a"], ["a", "--list"]), (["--list", "--format=tap"], ["--format=tap", "--list"]),
+    (["--list", "--destructive"], ["--destructive", "--list"]), (["--list", "--timeout=100"], ["--timeout"]),
+    (["--list", "--verbose"], ["--verbose"]), (["--client", "--list", "--socket-path=a"], ["a", "--list"]),
+    (["--client", "--list", "--", "true"], ["true", "--list"])])
 def test_usage(args, words):
     one_line(run(*args), 2, *words)
 
