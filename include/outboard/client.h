@@ -386,10 +386,11 @@ int ob_client_mig_data_write(struct ob_client *c, const void *buf, size_t n);
 
 /*
  * Moves the state of a running device to another one of the same kind, on another connection, which
- * runs then; the first one is left in STOP. Memory (at the same addresses) and interrupts have been
- * set up at `to`. The rest of the machine is the caller's: at(ctx, OB_MOVE_STOPS) is called when the
- * device is about to be stopped, and nothing may use it from then on; at(ctx, OB_MOVE_STOPPED) when it
- * stands still and no longer writes to memory. at may be NULL; an error of its own ends the move.
+ * runs then; the first one is left in STOP, and begins anew with its next client. Memory (at the same
+ * addresses) and interrupts have been set up at `to`. The rest of the machine is the caller's:
+ * at(ctx, OB_MOVE_STOPS) is called when the device is about to be stopped, and nothing may use it from
+ * then on; at(ctx, OB_MOVE_STOPPED) when it stands still and no longer writes to memory. at may be
+ * NULL; an error of its own ends the move.
  *
  * Before anything is stopped, `to` sees what it would have to load, where both sides know PRE_COPY. On
  * an error, `from` runs again if it can, and `to` was reset. The sentence is with the connection that

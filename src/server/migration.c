@@ -185,6 +185,7 @@ static int load(struct ob_device *dev)
 
 /* ---- From state to state ---------------------------------------------------------------------------- */
 
+/* Nothing of the state that it has now was read yet. */
 static void begin_saving(struct ob_device *dev)
 {
     SET(dev, dev->migration->read, 0);
@@ -192,6 +193,7 @@ static void begin_saving(struct ob_device *dev)
 
 static void begin_resuming(struct ob_device *dev)
 {
+    SET(dev, dev->migration->read, 0);
     SET(dev, dev->migration->received, 0);
     SET(dev, dev->migration->described, 0);
 }
@@ -213,7 +215,7 @@ static int take_arc(struct ob_device *dev, uint32_t from, uint32_t to)
         return ret;
     if (to == RESUMING)
         begin_resuming(dev);
-    else if (to == PRE_COPY || (to == STOP_COPY && from == STOP))
+    else if (from == RUNNING || (to == STOP_COPY && from == STOP))
         begin_saving(dev);
     SET(dev, dev->migration->state, to);
     if (from == STOP && to == RUNNING) {
@@ -247,21 +249,35 @@ int migration_set(struct ob_device *dev, uint32_t state)
     return 0;
 }
 
-/* The state of a device that stands still has perhaps gone elsewhere, and runs there. */
+/* Its state was read to the end, and it has not run since. */
+static bool moved(const struct ob_device *dev)
+{
+    const struct shared_migration *g = dev->migration;
+    return server_stopped(dev) && g->read == fields_size(dev->stream);
+}
+
+/* To RUNNING from whatever the last client left. */
+static int go_on(struct ob_device *dev)
+{
+    uint32_t state = dev->migration->state;
+
+    if (state == ERROR || state == RESUMING || moved(dev))
+        return server_reset(dev);
+    return migration_set(dev, RUNNING);
+}
+
 void migration_attached(struct ob_device *dev)
 {
-    struct shared_migration *g = dev->migration;
-
-    if (g->state == RUNNING)
+    if (dev->migration->state == RUNNING)
         return;
     server_step_begin(dev);
-    if (!server_stopped(dev)) {
-        SET(dev, g->state, RUNNING);
-    } else if (server_reset(dev) < 0) {
+    if (go_on(dev) < 0) {
         server_step_undo(dev);
-        server_log(dev, "it was stopped for a migration, and cannot be reset now");
+        server_log(dev, "it was stopped for a migration, and cannot go on now");
     }
     server_step_end(dev, step_run(&dev->block), step_reply(&dev->block));
+    dma_fail_all(dev); /* the memory of who began them has gone */
+    dma_pump(dev);
 }
 
 /* ---- The stream ------------------------------------------------------------------------------------- */

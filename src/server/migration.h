@@ -29,8 +29,11 @@ int migration_start(struct ob_device *dev);
 /* A stop that did not come to its end: the one who wanted it has gone. Between steps. */
 void migration_unstop(struct ob_device *dev);
 
-/* A new client finds the device running: one that stood still is reset, as VFIO does at opening it.
- * Between steps. */
+/*
+ * A new client finds the device running, with its state as it was when it was stopped. Not so if a stream that came
+ * in was not loaded, or if the state was read to its end: then it has gone elsewhere and runs there, and what was
+ * begun (a write to a disk) must not be done twice. Such a device is reset. Between steps.
+ */
 void migration_attached(struct ob_device *dev);
 
 #endif

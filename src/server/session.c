@@ -513,6 +513,8 @@ void server_resume(struct ob_device *dev)
 {
     irq_flush(dev);
     if (dev->connection.fd >= 0) {
+        if (!dev->session->negotiated)
+            migration_attached(dev); /* the dead worker may not have come to it */
         session_ready(&dev->connection, EPOLLIN);
         if (!dev->halted && !dev->refuse_all)
             ioevent_run(dev);

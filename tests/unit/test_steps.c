@@ -319,9 +319,9 @@ static void do_log(int s)
 }
 
 /* What it begins with: a device that nobody has spoken to, or one with all set up, on either bus, or with
- * a twin socket and ioeventfds. */
-enum start { READY, FRESH, PLATFORM, TWIN };
-static struct stand_in starts[4];
+ * a twin socket and ioeventfds; or one that a client before has left in a state of a migration. */
+enum start { READY, FRESH, PLATFORM, TWIN, LEFT_STOPPED, LEFT_SAVING, LEFT_RESUMING, STARTS };
+static struct stand_in starts[STARTS];
 static struct stand_in *current;
 
 static void do_version_twin(int s) { say_version_twin(s); }
@@ -421,6 +421,9 @@ static const struct scenario scenarios[] = {
     { "pipeline", do_pipeline, READY, 0 },
     { "unserved command", do_unserved, READY, 0 },
     { "version with a twin socket", do_version_twin, FRESH, 0 },
+    { "version to what was left stopped", do_version, LEFT_STOPPED, 0 },
+    { "version to what was left with its state half read", do_version, LEFT_SAVING, 0 },
+    { "version to what was left with half a state", do_version, LEFT_RESUMING, 0 },
     { "I/O descriptors", do_io_fds, READY, 0 },
     { "signalled write", do_ring, TWIN, 0 },
     { "signalled writes, one of which fails", do_ring_all, TWIN, 0 },
@@ -721,12 +724,32 @@ static void make_ready(struct stand_in *s, enum start start)
     close(memory);
 }
 
+static void make_fresh(struct stand_in *s)
+{
+    stand_in_new(s, &plugin, NULL, 0);
+    stand_in_start(s, 0);
+    stand_in_stop(s);
+}
+
+/* The next client's connection has been made, and nothing more was done. */
+static void make_left(struct stand_in *s, uint32_t state)
+{
+    struct block_header h;
+
+    make_fresh(s);
+    int fd = stand_in_fd(s, STAND_IN_BLOCK);
+    assert_int_equal(pread(fd, &h, sizeof h, 0), sizeof h);
+    off_t at = (off_t)(h.parts[SHARED_MIGRATION].offset + offsetof(struct shared_migration, state));
+    assert_int_equal(pwrite(fd, &state, sizeof state, at), sizeof state);
+}
+
 static int setup(void **state)
 {
     (void)state;
-    stand_in_new(&starts[FRESH], &plugin, NULL, 0);
-    stand_in_start(&starts[FRESH], 0);
-    stand_in_stop(&starts[FRESH]);
+    make_fresh(&starts[FRESH]);
+    make_left(&starts[LEFT_STOPPED], VFIO_DEVICE_STATE_STOP);
+    make_left(&starts[LEFT_SAVING], VFIO_DEVICE_STATE_STOP_COPY);
+    make_left(&starts[LEFT_RESUMING], VFIO_DEVICE_STATE_RESUMING);
     make_ready(&starts[READY], READY);
     make_ready(&starts[PLATFORM], PLATFORM);
     make_ready(&starts[TWIN], TWIN);
@@ -736,7 +759,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < STARTS; i++)
         stand_in_free(&starts[i]);
     return 0;
 }
