@@ -9,8 +9,13 @@
  * socket pair: 48 bytes of a map and 40 of an unmap, answered by 16 and 40. It has a send for each request,
  * and one for all answers to what was received at once; "at once" is the same with as many requests in a
  * send as the window allows, ready-made. Rounds of all are made in turns, on one core and on two. The time
- * of each STEP maps is noted, to show whether it grows. Prints one JSON object; rates are messages a
- * second.
+ * of each STEP maps is noted, to show whether it grows.
+ *
+ * Such a guest also makes its virtual machine unmap what is no one map: a hole, or several maps and what is
+ * between them. liboutboard does not, so this is a connection without it, and each is a round trip. RANGES of
+ * both are timed among FEW maps, and among COUNT.
+ *
+ * Prints one JSON object; rates are messages a second.
  */
 #include "rounds.h"
 
@@ -21,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +34,9 @@
 #define STEP 6500 /* a tenth */
 #define STEPS (COUNT / STEP)
 #define WINDOW 128
+#define FEW 100
+#define RANGES 500
+#define SEVERAL 16
 #define ROUNDS 5
 #define PAGE 4096u
 
@@ -188,6 +197,90 @@ static void measure(struct ob_client *c, int sock, const char *where)
                median(last[kind], ROUNDS));
 }
 
+/* ---- Ranges ------------------------------------------------------------------------------ */
+
+/* Sends a command, and takes its reply: a success of `size` bytes. */
+static void exchange(int sock, struct vfio_user_header *h, size_t size)
+{
+    char reply[4096];
+    ssize_t got = 0;
+
+    if (send(sock, h, h->size, MSG_NOSIGNAL) == h->size)
+        got = recv(sock, reply, size ? size : sizeof reply, size ? MSG_WAITALL : 0);
+    memcpy(h, reply, sizeof *h);
+    if (got < (ssize_t)sizeof *h || (size && got != (ssize_t)size) || h->error)
+        die("the server does not do as it is told");
+}
+
+static int connect_raw(const char *path)
+{
+    struct {
+        struct vfio_user_header h;
+        uint16_t major, minor;
+        char data[4]; /* spaces are nothing in JSON */
+    } version = { { 0, VFIO_USER_VERSION, sizeof version, 0, 0 }, 0, 1, "{} " };
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
+    if (sock < 0 || connect(sock, (struct sockaddr *)&at, sizeof at) < 0)
+        die("cannot connect again");
+    exchange(sock, &version.h, 0);
+    return sock;
+}
+
+static void map_raw(int sock, int first, int end)
+{
+    for (int i = first; i < end; i++) {
+        struct {
+            struct vfio_user_header h;
+            struct vfio_user_dma_map m;
+        } map = { { 0, VFIO_USER_DMA_MAP, sizeof map, 0, 0 },
+                  { sizeof map.m, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE, 0, address(i), PAGE } };
+        exchange(sock, &map.h, sizeof map.h);
+    }
+}
+
+/* Seconds. */
+static double unmap_raw(int sock, uint64_t from, uint64_t size)
+{
+    struct {
+        struct vfio_user_header h;
+        struct vfio_user_dma_unmap u;
+    } unmap = { { 0, VFIO_USER_DMA_UNMAP, sizeof unmap, 0, 0 }, { sizeof unmap.u, 0, from, size } };
+    double start = seconds();
+
+    exchange(sock, &unmap.h, sizeof unmap);
+    return seconds() - start;
+}
+
+static void measure_ranges_among(int sock, int maps)
+{
+    static double hole[RANGES], several[RANGES];
+
+    for (int i = 0; i < RANGES; i++) {
+        int at = i * 7919 % (maps - SEVERAL);
+        hole[i] = unmap_raw(sock, address(at) + PAGE, PAGE);
+        several[i] = unmap_raw(sock, address(at), address(SEVERAL));
+        map_raw(sock, at, at + SEVERAL);
+    }
+    printf("    \"%d\": {\"hole_us\": %.2f, \"several_us\": %.2f},\n", maps, median(hole, RANGES) * 1e6,
+           median(several, RANGES) * 1e6);
+}
+
+static void measure_ranges(const char *path)
+{
+    int sock = connect_raw(path);
+
+    printf("  \"ranges\": {\n");
+    map_raw(sock, 0, FEW);
+    measure_ranges_among(sock, FEW);
+    map_raw(sock, FEW, COUNT);
+    measure_ranges_among(sock, COUNT);
+    printf("    \"maps_in_several\": %d\n  },\n", SEVERAL);
+    close(sock);
+}
+
 int main(int argc, char **argv)
 {
     struct ob_client *c = ob_client_new();
@@ -203,10 +296,11 @@ int main(int argc, char **argv)
     measure(c, sock, "one_core");
     place(&all, server, child, true);
     measure(c, sock, "two_cores");
+    ob_client_free(c);
+    measure_ranges(argv[1]);
     printf("  \"count\": %d, \"window\": %d, \"rounds\": %d\n}\n", COUNT, WINDOW, ROUNDS);
     sched_setaffinity(server, sizeof all, &all);
     close(sock);
     waitpid(child, NULL, 0);
-    ob_client_free(c);
     return 0;
 }

@@ -136,15 +136,17 @@ static void descend(const struct memory_index *x, uint64_t address, struct path 
     path->slot[x->height] = memory_leaf_slot(node, address);
 }
 
+static struct memory_range region_at(const union memory_node *leaf, uint32_t slot)
+{
+    return (struct memory_range){ leaf->leaf.key[slot] + 1, leaf->leaf.entry[slot].size,
+                                  leaf->leaf.entry[slot].word };
+}
+
 bool memory_index_floor(const struct memory_index *x, uint64_t address, struct memory_range *r)
 {
     struct path path;
     descend(x, address, &path);
-    const union memory_node *leaf = path.node[x->height];
-    uint32_t slot = path.slot[x->height];
-    r->start = leaf->leaf.key[slot] + 1;
-    r->size = leaf->leaf.entry[slot].size;
-    r->word = leaf->leaf.entry[slot].word;
+    *r = region_at(path.node[x->height], path.slot[x->height]);
     return r->size > 0 && r->start <= address;
 }
 
@@ -157,6 +159,32 @@ static bool is_last(const struct path *path, uint32_t level)
         if (slot + 1 < MEMORY_INNER && child[slot + 1] != 0)
             return false;
     }
+    return true;
+}
+
+bool memory_index_above(const struct memory_index *x, uint64_t address, struct memory_range *r)
+{
+    struct path path;
+    descend(x, address, &path);
+    uint32_t level = x->height, slot = path.slot[level];
+    *r = region_at(path.node[level], slot);
+    if (r->size > 0 && r->start > address)
+        return true; /* the first of all */
+    if (slot + 1 < MEMORY_LEAF) {
+        *r = region_at(path.node[level], slot + 1);
+        if (r->size > 0)
+            return true;
+    }
+    /* The first of the next leaf. */
+    if (is_last(&path, level))
+        return false;
+    do
+        slot = path.slot[--level] + 1;
+    while (slot == MEMORY_INNER || path.node[level]->inner.child[slot] == 0);
+    const union memory_node *node = path.node[level];
+    for (; level < x->height; level++, slot = 0)
+        node = memory_index_node(x, node->inner.child[slot]);
+    *r = region_at(node, 0);
     return true;
 }
 

@@ -96,6 +96,8 @@ void memory_index_erase(struct memory_index *x, uint64_t start);
 
 /* The last region that starts at or below `address`. */
 bool memory_index_floor(const struct memory_index *x, uint64_t address, struct memory_range *r);
+/* The first region that starts above it. */
+bool memory_index_above(const struct memory_index *x, uint64_t address, struct memory_range *r);
 
 static inline union memory_node *memory_index_node(const struct memory_index *x, uint32_t line)
 {

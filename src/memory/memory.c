@@ -144,6 +144,14 @@ uint32_t memory_count(const struct memory *m)
     return m->index.count;
 }
 
+int64_t memory_next(const struct memory *m, uint64_t address)
+{
+    struct memory_range r;
+    if (memory_index_floor(&m->index, address, &r) && address - r.start < r.size)
+        return memory_word_id(r.word);
+    return memory_index_above(&m->index, address, &r) ? (int64_t)memory_word_id(r.word) : -ENOENT;
+}
+
 /* Is the mapping below this region broken? Free of charge while none of the process is. */
 static inline bool is_lost(const struct memory *m, uint32_t id)
 {

@@ -106,6 +106,9 @@ int64_t memory_unmap(struct memory *m, uint64_t address, uint64_t size, uint32_t
 void memory_unmap_all(struct memory *m);
 uint32_t memory_count(const struct memory *m);
 
+/* The region that holds this address or, if none does, the first one above: its id (>= 0), or -ENOENT. */
+int64_t memory_next(const struct memory *m, uint64_t address);
+
 /*
  * Splits [address, address + n) into pieces, all of which allow `need` (MEMORY_READ, MEMORY_WRITE
  * or both). Returns their number (0 if n is 0), or -EFAULT (a hole, beyond 2^64, a right is

@@ -140,21 +140,28 @@ static int unmap_region(struct ob_device *dev, uint64_t address, uint64_t size)
     return 0;
 }
 
+/* The first region, by address, of which something is in [address, last]: its id, or -ENOENT. */
+static int64_t first_inside(struct ob_device *dev, uint64_t address, uint64_t last)
+{
+    int64_t id = memory_next(dev->memory, address);
+    return id < 0 || dev->regions[id].address > last ? -ENOENT : id;
+}
+
 /* Bytes of regions in [address, last], or -EINVAL: one lies there in part, or -EINPROGRESS. */
 static int64_t mapped_inside(struct ob_device *dev, uint64_t address, uint64_t last)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, at = address, end;
 
-    for (uint32_t id = 0; id < dev->session->regions_end; id++) {
+    for (int64_t id; (id = first_inside(dev, at, last)) >= 0; at = end + 1) {
         const struct memory_region *r = &dev->regions[id];
-        uint64_t end = r->address + (r->size - 1);
-        if (!r->size || r->address > last || end < address)
-            continue;
+        end = r->address + (r->size - 1);
         if (r->address < address || end > last)
             return -EINVAL;
-        if (guest_region_pinned(dev, id))
+        if (guest_region_pinned(dev, (uint32_t)id))
             return -EINPROGRESS;
         bytes += r->size;
+        if (end == last)
+            break; /* perhaps of all addresses */
     }
     return bytes > INT64_MAX ? INT64_MAX : (int64_t)bytes;
 }
@@ -169,7 +176,6 @@ static int64_t mapped_inside(struct ob_device *dev, uint64_t address, uint64_t l
 static int unmap_range(struct ob_device *dev, uint64_t address, uint64_t size, uint64_t *unmapped)
 {
     uint64_t last = address + (size - 1);
-    uint32_t end = dev->session->regions_end;
     uint32_t file_gone;
 
     if (size == 0 || last < address)
@@ -180,16 +186,13 @@ static int unmap_range(struct ob_device *dev, uint64_t address, uint64_t size, u
     *unmapped = (uint64_t)bytes;
     if (bytes == 0)
         return 0;
-    server_touch(dev, dev->regions, end * sizeof *dev->regions);
     server_touch(dev, &dev->session->regions, sizeof dev->session->regions);
-    for (uint32_t id = 0; id < end; id++) {
+    for (int64_t id; (id = first_inside(dev, address, last)) >= 0;) {
         struct memory_region *r = &dev->regions[id];
-        if (!r->size || r->address < address || r->address > last)
-            continue;
         memory_unmap(dev->memory, r->address, r->size, &file_gone);
-        r->size = 0;
+        SET(dev, r->size, 0);
         dev->session->regions--;
-        give_back(dev, id, file_gone);
+        give_back(dev, (uint32_t)id, file_gone);
     }
     record_memory(dev, 0 - (uint64_t)bytes);
     return 0;

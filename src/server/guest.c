@@ -170,17 +170,11 @@ bool guest_all_pinned(struct ob_device *dev)
 
 bool guest_pinned(struct ob_device *dev, uint64_t address)
 {
-    struct memory_piece piece;
-
     dev->quiesce = dev->memory_held || dma_message_waits(dev);
     if (dev->quiesce || !dev->pin_count)
         return dev->quiesce;
-    /* The first byte of a region tells which it is. */
-    if (memory_translate(dev->memory, address, 1, 0, &piece, 1) == 1)
-        dev->quiesce = dev->pins[piece.id] != 0;
-    else /* no region, or one that is lost: see put_lost() */
-        for (uint32_t id = 0; id < dev->session->regions_end && !dev->quiesce; id++)
-            dev->quiesce = dev->pins[id] && dev->regions[id].address == address;
+    int64_t id = memory_next(dev->memory, address);
+    dev->quiesce = id >= 0 && dev->pins[id] && dev->regions[id].address <= address;
     return dev->quiesce;
 }
 

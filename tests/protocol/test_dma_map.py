@@ -199,6 +199,41 @@ def test_unmap_of_a_range_takes_what_is_inside(probe, connect, memory, address, 
             c.map(at, PAGE)
 
 
+def unmapped(c, address, size):
+    """How much an unmap of any range says that it took."""
+    reply = c.call(DMA_UNMAP, struct.pack("=IIQQ", 24, 0, address, size))
+    return struct.unpack("=IIQQ", reply.body)[3]
+
+
+def test_unmap_of_ranges_at_both_ends(edu, connect):
+    c = connect(edu)
+    c.map(0, PAGE)
+    c.map(TOP - PAGE, PAGE)
+    for address, size in (0, 1), (TOP - 1, 1), (PAGE - 1, TOP - 2 * PAGE + 1), (PAGE, TOP - PAGE - 1):
+        with refused(errno.EINVAL):
+            c.unmap(address, size)
+    assert unmapped(c, PAGE, TOP - 2 * PAGE) == 0
+    assert unmapped(c, PAGE, TOP - PAGE) == PAGE
+    assert unmapped(c, 0, TOP - 1) == PAGE
+    assert unmapped(c, 0, TOP - 1) == 0
+
+
+def test_unmap_of_ranges_among_many_regions(edu, connect):
+    c = connect(edu)
+    n = 65535
+    assert send_maps(c, n) == 0
+    middle = 2 * PAGE * 30000
+    assert unmapped(c, middle + PAGE, PAGE) == 0
+    assert unmapped(c, middle - PAGE, 20001 * PAGE) == 10000 * PAGE
+    with refused(errno.EEXIST):
+        c.map(middle - 2 * PAGE, PAGE)
+    c.map(middle, PAGE)
+    with refused(errno.EEXIST):
+        c.map(middle + 20000 * PAGE, PAGE)
+    assert unmapped(c, 0, TOP - 1) == (n - 10000 + 1) * PAGE
+    c.map(0, 1 << 63)
+
+
 def test_unmapped_memory_is_gone(probe, connect, memory):
     c = connect(probe)
     c.bus_master()

@@ -146,6 +146,22 @@ static void do_translate(struct memory *m, struct model *o)
     assert_int_equal(result, count + 1);
 }
 
+static void do_next(struct memory *m, struct model *o)
+{
+    uint64_t at = o->origin + draw() % SPACE, distance = UINT64_MAX;
+    int64_t expected = -ENOENT, id = memory_next(m, at);
+    for (uint32_t i = 0; i < REGIONS; i++) {
+        const struct memory_region *r = &o->region[i];
+        bool holds = r->size > 0 && at - r->address < r->size;
+        uint64_t d = holds ? 0 : r->address - at;
+        if (r->size > 0 && (holds || r->address > at) && d < distance) {
+            distance = d;
+            expected = i;
+        }
+    }
+    assert_int_equal(id, expected);
+}
+
 static void do_copy(struct memory *m, struct model *o)
 {
     static uint8_t in[3 * PAGE], out[3 * PAGE];
@@ -201,8 +217,10 @@ static void random_operations(uint64_t origin, int operations)
             do_map(m, o);
         else if (what < 50)
             do_unmap(m, o);
-        else if (what < 95)
+        else if (what < 85)
             do_translate(m, o);
+        else if (what < 95)
+            do_next(m, o);
         else
             do_copy(m, o);
         if (i % 9973 == 0) {
@@ -316,6 +334,12 @@ static void test_tree(void **state)
         uint64_t address = other * 16ull + draw() % 16;
         assert_int_equal(memory_index_find(&x, address, &r), there[other]);
         assert_true(!there[other] || memory_word_id(r.word) == other);
+        bool above = memory_index_above(&x, address, &r);
+        uint32_t higher = other + 1;
+        while (higher < PLACES && !there[higher])
+            higher++;
+        assert_int_equal(above, higher < PLACES);
+        assert_true(!above || (r.start == higher * 16ull && memory_word_id(r.word) == higher));
         bool below = memory_index_floor(&x, address, &r);
         while (other > 0 && !there[other])
             other--;

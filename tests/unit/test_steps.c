@@ -176,6 +176,7 @@ static void do_map(int s)
 static void do_map_no_fd(int s) { say_map(s, 0x200000, 0x1000, -1); }
 static void do_map_twice(int s) { say_map(s, MAPPED, 0x1000, -1); } /* EEXIST */
 static void do_unmap(int s) { say_unmap(s, 0, MAPPED, GUEST_SIZE); }
+static void do_unmap_range(int s) { say_unmap(s, 0, MAPPED - 0x1000, GUEST_SIZE + 0x2000); }
 static void do_unmap_nothing(int s) { say_unmap(s, 0, 0x5000, 0x1000); }
 static void do_unmap_all(int s) { say_unmap(s, VFIO_DMA_UNMAP_FLAG_ALL, 0, 0); }
 static void do_region_info(int s) { say_region_info(s, 0); }
@@ -389,6 +390,7 @@ static const struct scenario scenarios[] = {
     { "map without a file", do_map_no_fd, READY, 0 },
     { "map over another", do_map_twice, READY, 0 },
     { "unmap", do_unmap, READY, 0 },
+    { "unmap a range", do_unmap_range, READY, 0 },
     { "unmap nothing", do_unmap_nothing, READY, 0 },
     { "unmap all", do_unmap_all, READY, 0 },
     { "region info", do_region_info, READY, 0 },
