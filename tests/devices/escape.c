@@ -4,6 +4,11 @@
  *   BAR 0   0  write: tries number so and so of the list below
  *           4  read: what came of it: 0: it succeeded, or an errno
  *           8  read: how many there are
+ *          12  write: whom to attack: the number of its keeper's process...
+ *          16  write: ...of another device's worker...
+ *          20  write: ...and under which descriptor that one has its block...
+ *          24  write: ...and at which address, low half...
+ *          28  write: ...and high
  *
  * Without a sandbox what it does is harmless. It has a ring as the NVMe disk makes it.
  */
@@ -34,13 +39,18 @@
 
 struct escape {
     uint32_t result;
+    uint32_t target[5]; /* registers from 12 on */
 };
+enum { KEEPER, OTHER, OTHER_FD, ADDRESS_LOW, ADDRESS_HIGH };
+
+#define BLOCK_BEGINS "OTBDBLK1"
 
 struct private {
     struct uring *uring;
     const char *secret;   /* path of a file */
     const char *abstract; /* name of a socket */
-    int victim;           /* another process */
+    int keeper, other, other_fd;
+    uint64_t address;
     int memfd;
 };
 
@@ -77,21 +87,53 @@ static long watch_path(const struct private *p) { return inotify_add_watch(inoti
 static long open_by_number(const struct private *p)
 {
     char path[64];
-    snprintf(path, sizeof path, "/proc/%d/fd/0", p->victim);
+    snprintf(path, sizeof path, "/proc/%d/fd/0", p->keeper);
     return open(path, O_RDONLY);
 }
 static long read_memory_of(const struct private *p)
 {
     char path[64];
-    snprintf(path, sizeof path, "/proc/%d/mem", p->victim);
+    snprintf(path, sizeof path, "/proc/%d/mem", p->keeper);
     return open(path, O_RDONLY);
 }
-static long block_by_memory_file(const struct private *p)
+static long open_by_memory_file(const struct private *p)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", p->memfd);
     return open(path, O_RDONLY);
 }
+
+/* ---- Another device's block ------------------------------------------------------------------------- */
+
+static long is_block(int fd, uint64_t at)
+{
+    char begins[8];
+
+    if (fd < 0)
+        return -1;
+    errno = EBADMSG;
+    ssize_t n = pread(fd, begins, sizeof begins, (off_t)at);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return n == sizeof begins && memcmp(begins, BLOCK_BEGINS, sizeof begins) == 0 ? 0 : -1;
+}
+static const char *path_of(char path[64], int pid, const char *what, int fd)
+{
+    snprintf(path, 64, fd < 0 ? "/proc/%d/%s" : "/proc/%d/%s/%d", pid, what, fd);
+    return path;
+}
+static long block_by_descriptor(const struct private *p)
+{
+    char path[64];
+    return is_block(open(path_of(path, p->other, "fd", p->other_fd), O_RDONLY), 0);
+}
+static long block_by_memory(const struct private *p)
+{
+    char path[64];
+    return is_block(open(path_of(path, p->other, "mem", -1), O_RDONLY), p->address);
+}
+static long kill_worker(const struct private *p) { return kill(p->other, 0); }
 
 /* ---- Others ----------------------------------------------------------------------------------------- */
 
@@ -123,13 +165,13 @@ static long message_queue(const struct private *p)
         mq_unlink("/outboard-escape");
     return q;
 }
-static long kill_other(const struct private *p) { return kill(p->victim, 0); }
-static long kill_thread(const struct private *p) { return syscall(SYS_tgkill, p->victim, p->victim, 0); }
-static long pidfd(const struct private *p) { return syscall(SYS_pidfd_open, p->victim, 0); }
+static long kill_other(const struct private *p) { return kill(p->keeper, 0); }
+static long kill_thread(const struct private *p) { return syscall(SYS_tgkill, p->keeper, p->keeper, 0); }
+static long pidfd(const struct private *p) { return syscall(SYS_pidfd_open, p->keeper, 0); }
 static long limit_other(const struct private *p)
 {
     struct rlimit l;
-    return prlimit(p->victim, RLIMIT_NOFILE, NULL, &l);
+    return prlimit(p->keeper, RLIMIT_NOFILE, NULL, &l);
 }
 static long clone_process(const struct private *p)
 {
@@ -182,23 +224,37 @@ static long fork_process(const struct private *p)
 }
 static long trace(const struct private *p)
 {
-    long ret = ptrace(PTRACE_SEIZE, p->victim, NULL, NULL);
-    if (ret < 0 || ptrace(PTRACE_INTERRUPT, p->victim, NULL, NULL) < 0)
+    long ret = ptrace(PTRACE_SEIZE, p->keeper, NULL, NULL);
+    if (ret < 0 || ptrace(PTRACE_INTERRUPT, p->keeper, NULL, NULL) < 0)
         return -1;
-    waitpid(p->victim, NULL, __WALL);
-    return ptrace(PTRACE_DETACH, p->victim, NULL, NULL);
+    waitpid(p->keeper, NULL, __WALL);
+    return ptrace(PTRACE_DETACH, p->keeper, NULL, NULL);
 }
 static long read_other(const struct private *p)
 {
     char byte;
     struct iovec here = { &byte, 1 }, there = { (void *)4096, 1 };
-    long n = syscall(SYS_process_vm_readv, p->victim, &here, 1, &there, 1, 0);
+    long n = syscall(SYS_process_vm_readv, p->keeper, &here, 1, &there, 1, 0);
     return n < 0 && errno == EFAULT ? 0 : n;
 }
 static long steal_descriptor(const struct private *p)
 {
-    int fd = (int)syscall(SYS_pidfd_open, p->victim, 0);
+    int fd = (int)syscall(SYS_pidfd_open, p->keeper, 0);
     return syscall(SYS_pidfd_getfd, fd, 0, 0);
+}
+static long read_block(const struct private *p)
+{
+    char begins[8] = "";
+    struct iovec here = { begins, 8 }, there = { (void *)(uintptr_t)p->address, 8 };
+    if (syscall(SYS_process_vm_readv, p->other, &here, 1, &there, 1, 0) < 0)
+        return -1;
+    errno = EBADMSG;
+    return memcmp(begins, BLOCK_BEGINS, sizeof begins) == 0 ? 0 : -1;
+}
+static long steal_block(const struct private *p)
+{
+    int fd = (int)syscall(SYS_pidfd_open, p->other, 0);
+    return is_block((int)syscall(SYS_pidfd_getfd, fd, p->other_fd, 0), 0);
 }
 static long mount_something(const struct private *p) { (void)p; return mount("none", "/nonexistent", "tmpfs", 0, NULL); }
 static long unshare_something(const struct private *p) { (void)p; return unshare(CLONE_FS); }
@@ -259,6 +315,42 @@ static long ring_open(const struct private *p)
     io_uring_prep_openat(s, AT_FDCWD, p->secret, O_RDONLY, 0);
     return submit(p, s);
 }
+static long ring_open_how(const struct private *p)
+{
+    struct open_how how = { .flags = O_RDONLY };
+    struct io_uring_sqe *s = SQE(p);
+    io_uring_prep_openat2(s, AT_FDCWD, p->secret, &how);
+    return submit(p, s);
+}
+static int ring_openat(const struct private *p, const char *path)
+{
+    struct io_uring_sqe *s = SQE(p);
+    io_uring_prep_openat(s, AT_FDCWD, path, O_RDONLY, 0);
+    return (int)submit(p, s);
+}
+static long ring_keeper_memory(const struct private *p)
+{
+    char path[64];
+    return ring_openat(p, path_of(path, p->keeper, "mem", -1));
+}
+static long ring_block_by_descriptor(const struct private *p)
+{
+    char path[64];
+    return is_block(ring_openat(p, path_of(path, p->other, "fd", p->other_fd)), 0);
+}
+static long ring_block_by_memory(const struct private *p)
+{
+    char path[64];
+    return is_block(ring_openat(p, path_of(path, p->other, "mem", -1)), p->address);
+}
+static long ring_block_how(const struct private *p)
+{
+    struct open_how how = { .flags = O_RDONLY };
+    struct io_uring_sqe *s = SQE(p);
+    char path[64];
+    io_uring_prep_openat2(s, AT_FDCWD, path_of(path, p->other, "fd", p->other_fd), &how);
+    return is_block((int)submit(p, s), 0);
+}
 static long ring_socket(const struct private *p)
 {
     struct io_uring_sqe *s = SQE(p);
@@ -310,14 +402,16 @@ static long ring_reads(const struct private *p)
 #define TRY(X)                                                                                             \
     X(open_absolute) X(open_relative) X(open_root) X(open_folder) X(open_how) X(open_new) X(look_at)        \
     X(change_folder) X(make_node) X(cut) X(watch_path) X(open_by_number) X(read_memory_of)                  \
-    X(block_by_memory_file) X(socket_inet) X(socket_unix) X(socket_netlink) X(socket_vsock)                 \
-    X(send_abstract) X(shared_memory) X(message_queue) X(kill_other) X(kill_thread) X(pidfd)                \
-    X(limit_other) X(clone_process) X(map_code) X(map_file_as_code) X(make_code) X(be_dumpable)             \
-    X(push_keys) X(run_program) X(run_file) X(fork_process) X(trace) X(read_other) X(steal_descriptor)      \
-    X(mount_something) X(unshare_something) X(enter_namespace) X(change_root) X(open_handle)                \
-    X(another_ring) X(change_ring) X(load_bpf) X(perf) X(user_faults) X(keys) X(persona) X(be_root)         \
-    X(numbers_of_x32) X(numbers_of_32_bits) X(ring_open) X(ring_socket) X(ring_connect) X(ring_send)        \
-    X(ring_splice) X(ring_unlink) X(ring_statx) X(ring_reads)
+    X(open_by_memory_file) X(block_by_descriptor) X(block_by_memory) X(kill_worker) X(socket_inet)         \
+    X(socket_unix) X(socket_netlink) X(socket_vsock) X(send_abstract) X(shared_memory) X(message_queue)     \
+    X(kill_other) X(kill_thread) X(pidfd) X(limit_other) X(clone_process) X(map_code) X(map_file_as_code)   \
+    X(make_code) X(be_dumpable) X(push_keys) X(run_program) X(run_file) X(fork_process) X(trace)            \
+    X(read_other) X(steal_descriptor) X(read_block) X(steal_block) X(mount_something)                       \
+    X(unshare_something) X(enter_namespace) X(change_root) X(open_handle) X(another_ring) X(change_ring)    \
+    X(load_bpf) X(perf) X(user_faults) X(keys) X(persona) X(be_root) X(numbers_of_x32)                      \
+    X(numbers_of_32_bits) X(ring_open) X(ring_open_how) X(ring_keeper_memory) X(ring_block_by_descriptor)   \
+    X(ring_block_by_memory) X(ring_block_how) X(ring_socket) X(ring_connect) X(ring_send) X(ring_splice)    \
+    X(ring_unlink) X(ring_statx) X(ring_reads)
 
 static attempt *const attempts[] = {
 #define X(name) name,
@@ -343,9 +437,16 @@ static int write_register(struct ob_device *dev, uint64_t at, const void *buf, s
     uint32_t value = 0;
 
     memcpy(&value, buf, n);
+    if (at >= 12 && at < 12 + sizeof s->target)
+        memcpy((uint8_t *)s->target + at - 12, &value, n);
     if (at != 0 || value >= ATTEMPTS)
         return 0;
-    long result = attempts[value](ob_private(dev));
+    struct private *p = ob_private(dev);
+    p->keeper = (int)s->target[KEEPER];
+    p->other = (int)s->target[OTHER];
+    p->other_fd = (int)s->target[OTHER_FD];
+    p->address = (uint64_t)s->target[ADDRESS_HIGH] << 32 | s->target[ADDRESS_LOW];
+    long result = attempts[value](p);
     s->result = result < 0 ? (uint32_t)errno : 0;
     return 0;
 }
@@ -369,7 +470,6 @@ static int open_escape(struct ob_device *dev)
 
     p->secret = ob_option(dev, "secret");
     p->abstract = ob_option(dev, "abstract");
-    p->victim = atoi(ob_option(dev, "victim"));
     p->memfd = memfd_create("escape", MFD_CLOEXEC);
     if (p->memfd < 0 || ftruncate(p->memfd, 4096) < 0)
         return -errno;
@@ -393,7 +493,6 @@ static void close_escape(struct ob_device *dev)
 static const struct ob_option options[] = {
     { "secret", "PATH", "a file to read", NULL, OB_OPTION_REQUIRED },
     { "abstract", "NAME", "a socket to send to", "nobody", 0 },
-    { "victim", "PID", "another process", "1", 0 },
     { "ring", "restricted|free", "what the ring may do", "restricted", 0 },
     { NULL, NULL, NULL, NULL, 0 },
 };

@@ -19,22 +19,24 @@ from raw import Refused
 
 HERE = Path(__file__).resolve().parent
 BAR0 = 0
-TRY, RESULT, COUNT = 0, 4, 8
+TRY, RESULT, COUNT, KEEPER, OTHER, OTHER_FD, ADDRESS = 0, 4, 8, 12, 16, 20, 24
 
 # In the order of tests/devices/escape.c.
 REFUSED = """open_absolute open_relative open_root open_folder open_how open_new look_at change_folder make_node cut
-    watch_path open_by_number read_memory_of block_by_memory_file socket_inet socket_unix socket_netlink
-    socket_vsock send_abstract shared_memory message_queue kill_other kill_thread pidfd limit_other
-    clone_process map_code map_file_as_code make_code be_dumpable push_keys""".split()
-DEADLY = """run_program run_file fork_process trace read_other steal_descriptor mount_something
-    unshare_something enter_namespace change_root open_handle another_ring change_ring load_bpf perf
+    watch_path open_by_number read_memory_of open_by_memory_file block_by_descriptor block_by_memory kill_worker
+    socket_inet socket_unix socket_netlink socket_vsock send_abstract shared_memory message_queue kill_other
+    kill_thread pidfd limit_other clone_process map_code map_file_as_code make_code be_dumpable push_keys""".split()
+DEADLY = """run_program run_file fork_process trace read_other steal_descriptor read_block steal_block
+    mount_something unshare_something enter_namespace change_root open_handle another_ring change_ring load_bpf perf
     user_faults keys persona be_root numbers_of_x32 numbers_of_32_bits""".split()
-RING = "ring_open ring_socket ring_connect ring_send ring_splice ring_unlink ring_statx".split()
+RING_OPENS = """ring_open ring_open_how ring_keeper_memory ring_block_by_descriptor ring_block_by_memory
+    ring_block_how""".split()
+RING = RING_OPENS + "ring_socket ring_connect ring_send ring_splice ring_unlink ring_statx".split()
 ALL = REFUSED + DEADLY + RING + ["ring_reads"]
 
 # What this very test may not do either, or what is wrong in itself.
 NEVER = {"run_program", "run_file", "socket_vsock", "push_keys", "numbers_of_x32", "open_handle", "mount_something",
-         "enter_namespace", "load_bpf", "perf", "change_ring", "steal_descriptor", "user_faults"}
+         "enter_namespace", "load_bpf", "perf", "change_ring", "user_faults"}
 
 
 def status(pid):
@@ -47,9 +49,19 @@ def sandboxed(server):
     return status(server.pid)["Seccomp_filters"] != status("self")["Seccomp_filters"]
 
 
+def block_of(pid):
+    """Where a worker has its block: the number of a descriptor, and an address."""
+    name = "/memfd:outboard-block"
+    fd, = [fd for fd in os.listdir(f"/proc/{pid}/fd") if os.readlink(f"/proc/{pid}/fd/{fd}").startswith(name)]
+    with open(f"/proc/{pid}/maps") as maps:
+        line, = [line for line in maps if name in line]
+    return int(fd), int(line.split("-")[0], 16)
+
+
 @pytest.fixture
 def escape(serve, connect, tmp_path):
-    """escape(...) is a served device that has been taken over, and a client of it."""
+    """escape(...) is a served device that has been taken over, and a client of it. What it is to reach is told to it:
+    its keeper, and the worker of another device of the same user, with a block of its own."""
     ends = []
 
     def start(*options, ring="restricted"):
@@ -59,21 +71,21 @@ def escape(serve, connect, tmp_path):
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         ends.append(listener)
         listener.bind(f"\0{name}")
-        victim = subprocess.Popen(["sleep", "1000"])
-        ends.append(victim)
-        server = serve(str(ESCAPE), f"secret={secret}", f"abstract={name}", f"victim={victim.pid}", f"ring={ring}",
+        server = serve(str(ESCAPE), f"secret={secret}", f"abstract={name}", f"ring={ring}",
                        options=["--verbose", *options], prefix=["env", "-C", tmp_path])
         client = connect(server)
         assert client.get32(BAR0, COUNT) == len(ALL)
+        other = serve("edu", options=[option for option in options if option.startswith("--sandbox")])
+        fd, address = block_of(other.pid)
+        keeper = server.keeper if "--no-keeper" not in options else other.keeper
+        for register, value in ((KEEPER, keeper), (OTHER, other.pid), (OTHER_FD, fd), (ADDRESS, address & 0xffffffff),
+                                (ADDRESS + 4, address >> 32)):
+            client.set32(BAR0, register, value)
         return server, client
 
     yield start
     for end in ends:
-        if isinstance(end, socket.socket):
-            end.close()
-        else:
-            end.kill()
-            end.wait()
+        end.close()
 
 
 def attempt(client, name):
@@ -124,9 +136,18 @@ def test_it_is_the_restrictions_that_refuse(escape):
     _, client = escape("--sandbox=off")
     assert {attempt(client, name) for name in RING} == {errno.EACCES}
     _, client = escape("--sandbox=off", ring="free")
-    for name in ["ring_open", "ring_socket", "ring_statx", "ring_unlink"]:
+    for name in [*RING_OPENS, "ring_socket", "ring_statx", "ring_unlink"]:
         assert attempt(client, name) == 0, name
     assert errno.EACCES not in {attempt(client, name) for name in ["ring_connect", "ring_send", "ring_splice"]}
+
+
+def test_a_ring_without_restrictions(escape):
+    """Finds nothing to open in the sandbox, either."""
+    server, client = escape(ring="free")
+    if not sandboxed(server):
+        pytest.skip("this build has no sandbox")
+    for name in RING_OPENS:
+        assert attempt(client, name) == errno.ENOENT, name
 
 
 def test_without_a_keeper(escape):
