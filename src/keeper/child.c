@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -203,6 +204,23 @@ static void count_death(struct keeper *k, const struct block_header *h, const si
     k->deaths++;
 }
 
+/* Where the kernel puts cores, in its own words: the name may have letters to be filled in. */
+static void tell_core(const struct keeper *k, pid_t pid)
+{
+    int fd = open("/proc/sys/kernel/core_pattern", O_RDONLY | O_CLOEXEC);
+    char pattern[128], folder[PATH_MAX];
+    ssize_t n = read(fd, pattern, sizeof pattern - 1);
+
+    pattern[n > 0 ? n : 0] = '\0';
+    pattern[strcspn(pattern, "\n")] = '\0';
+    close(fd);
+    if (pattern[0] == '|')
+        keeper_log(k, "its core was given to %s", pattern + 1);
+    else
+        keeper_log(k, "its core was written to \"%s\" (core_pattern, see core(5)), of process %d in %s", pattern, pid,
+                   getcwd(folder, sizeof folder) ? folder : "?");
+}
+
 static void tell_death(struct keeper *k, const siginfo_t *info)
 {
     struct keeper_status *s = &k->status_so_far;
@@ -221,6 +239,8 @@ static void tell_death(struct keeper *k, const siginfo_t *info)
     else
         keeper_log(k, "the worker was killed by signal %d (%s)%s", info->si_status,
                    strsignal(info->si_status), info->si_code == CLD_DUMPED ? ", core dumped" : "");
+    if (info->si_code == CLD_DUMPED)
+        tell_core(k, info->si_pid);
 }
 
 /* The first successors come at once; what waits for one must not wait for 4 seconds. */

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -172,6 +173,29 @@ def test_a_crash_while_taking_over(kept, connect):
     for text in (trace(server.control, "--last").stdout, looked.stdout):
         assert "SIGSEGV, address 0x" in text
         assert re.search(r"while it took over from one that served VFIO_USER_REGION_WRITE BAR0 \+ 0x4,", text)
+
+
+def test_a_core(serve, connect, tmp_path):
+    """The log says where it is. There is none in the sandbox."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if sanitized() or subprocess.run(["prlimit", "--core=unlimited", "true"], capture_output=True).returncode != 0:
+        pytest.skip("no cores here")
+    for sandbox in ("off", "on"):
+        server = serve(str(MORTAL), options=[f"--sandbox={sandbox}"],
+                       prefix=["env", "-C", tmp_path, "prlimit", "--core=unlimited"])
+        c = connect(server)
+        worker = server.pid
+        with refused(errno.EIO):
+            c.set32(BAR0, 16, 0x10)
+        log = server.log.read_text()
+        if pattern.startswith("|"):
+            assert (f"its core was given to {pattern[1:]}"[:60] in log) == ("core dumped" in log)
+        elif sandbox == "on":
+            assert "core" not in log
+        else:
+            assert f'its core was written to "{pattern}" (core_pattern, see core(5)), of process {worker} in {tmp_path}' in log
+            assert log.count("its core") == log.count(", core dumped\n") == 3
+            assert "/" in pattern or list(tmp_path.glob("core*"))
 
 
 def test_killed_from_outside(kept, connect):
