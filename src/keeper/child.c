@@ -178,8 +178,8 @@ static void look_back(struct keeper *k, struct block_header *h)
  * What the block says of a death. A SIGKILL comes from outside and is nobody's fault. Who died of anything else
  * in a message may have died of that; when others do too, it is refused. Such deaths otherwise, in a timer
  * say, count against the device, until a worker has lived for a while; so do all of workers that run no
- * device code. Who has not even asked for anything could not begin, for want of memory say: that counts when it
- * goes on. Steps that a worker finished prove nothing, as it finishes some to take over: a message does.
+ * device code. Who has not even asked for anything, or says so, could not begin for want of memory, say: that
+ * counts when it goes on. Steps that a worker finished prove nothing, as it finishes some to take over: a message does.
  */
 static void count_death(struct keeper *k, const struct block_header *h, const siginfo_t *info)
 {
@@ -190,7 +190,8 @@ static void count_death(struct keeper *k, const struct block_header *h, const si
                 info->si_status == 0;
     bool finished = h->messages != k->messages && k->role != CHILD_REFUSE;
     uint64_t now = keeper_now();
-    bool begun = k->child_heard || (k->alone && now - k->alone > SHORTAGE);
+    bool begun = k->child_heard && !(info->si_code == CLD_EXITED && info->si_status == WORKER_SHORT);
+    bool counts = begun || (k->alone && now - k->alone > SHORTAGE);
 
     if (k->child_ready && now - k->started > LONG_LIFE)
         k->faults = k->deaths = 0;
@@ -200,7 +201,7 @@ static void count_death(struct keeper *k, const struct block_header *h, const si
         k->message_deaths = 0;
     k->messages = h->messages;
     k->message_deaths += in_message && !killed;
-    k->faults += begun && !in_message && !killed && !told;
+    k->faults += counts && !in_message && !killed && !told;
     k->deaths++;
 }
 
@@ -310,7 +311,7 @@ static bool ended_well(struct keeper *k, int status)
     }
     if (status == 0 || !k->ready) {
         k->ending = true;
-        k->status = status;
+        k->status = status == WORKER_SHORT ? 1 : status;
         return true;
     }
     return false;

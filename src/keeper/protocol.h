@@ -43,6 +43,9 @@ enum keeper_what {
 /* Exit status of one that was asked to rest (SIGUSR1), so that another can take over, and does. */
 #define WORKER_AT_REST 4
 
+/* Exit status of one that could not begin for want of memory or descriptors, which may be there again soon. */
+#define WORKER_SHORT 5
+
 #define KEEPER_MAX_TEXT 200u
 #define KEEPER_MAX_SEND 4096u /* bytes of a reply that goes with descriptors */
 #define KEEPER_MAX_HELD 70000u

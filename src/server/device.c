@@ -369,8 +369,10 @@ struct ob_device *server_device_open(const struct ob_plugin *plugin, const char 
     for (unsigned i = 0; i < REGIONS_MAX; i++)
         dev->region[i].fd = -1;
 
-    if (open_device(dev) < 0) {
+    int ret = open_device(dev);
+    if (ret < 0) {
         server_device_free(dev);
+        errno = -ret;
         return NULL;
     }
     return dev;

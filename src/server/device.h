@@ -217,8 +217,8 @@ struct reply {
 /*
  * Makes a device in five stages. The first has the process's rights, and looks at no byte that a peer or an earlier
  * worker wrote: it checks the plugin's declaration and opens the backends. block_fd is the block that a dead worker
- * left (of whatever build: handover.h), or -1. Options stay the caller's and must outlive the device. On error NULL,
- * after a line of log that says why.
+ * left (of whatever build: handover.h), or -1. Options stay the caller's and must outlive the device. On error NULL
+ * and errno, after a line of log that says why.
  */
 struct ob_device *server_device_open(const struct ob_plugin *plugin, const char *name,
                                      const struct option_value *options, unsigned option_count,

@@ -252,6 +252,7 @@ static int begin(struct ob_device *dev, const struct worker_settings *settings, 
     return server_device_start(dev);
 }
 
+/* NULL: with errno. */
 static struct ob_device *make_device(struct worker *w, const struct worker_settings *settings,
                                      const struct server_keeping *keeping, int block,
                                      const struct effect_counts *dead)
@@ -262,9 +263,11 @@ static struct ob_device *make_device(struct worker *w, const struct worker_setti
     if (!dev)
         return NULL;
     confine(dev, settings, &w->sandbox);
-    if (begin(dev, settings, &w->sandbox, dead) < 0) {
+    int ret = begin(dev, settings, &w->sandbox, dead);
+    if (ret < 0) {
         crash_record(NULL);
         server_device_free(dev);
+        errno = -ret;
         return NULL;
     }
     dev->disconnected = client_gone;
@@ -341,6 +344,12 @@ static void forget(struct worker *w)
             k->drop(k->ctx, name);
 }
 
+/* The exit status of a worker that cannot begin. */
+static int cannot_begin(int error)
+{
+    return error == ENOMEM || error == EAGAIN || error == EMFILE || error == ENFILE ? WORKER_SHORT : 1;
+}
+
 static int open_kept(struct worker *w, const struct worker_settings *settings)
 {
     struct effect_counts dead;
@@ -352,14 +361,15 @@ static int open_kept(struct worker *w, const struct worker_settings *settings)
     }
     int block = inherit(w, &dead);
     if (block < 0 && (block != -ENOENT || settings->role == ROLE_UPGRADE))
-        return fail("keeper", block);
+        return fail("keeper", block), cannot_begin(-block);
     if (settings->role == ROLE_UPGRADE)
         keeping_upgrade(&w->keeping);
     struct ob_device *dev = make_device(w, settings, &w->keeping.calls, block < 0 ? -1 : block, &dead);
+    int error = errno;
     if (!dev && settings->role == ROLE_UPGRADE)
         keeping_tell(&w->keeping, server_last_line());
     if (!dev)
-        return 1;
+        return cannot_begin(error);
     int ret = 0;
     if (block < 0)
         ret = w->keeping.calls.put(w->keeping.calls.ctx, NAME_BLOCK, dev->block.fd);
@@ -368,7 +378,7 @@ static int open_kept(struct worker *w, const struct worker_settings *settings)
     if (ret == 0)
         ret = watch_control(w->loop.epoll, EPOLL_CTL_ADD, &w->keeping.watch, EPOLLIN);
     if (ret < 0)
-        return fail("keeper", ret);
+        return fail("keeper", ret), cannot_begin(-ret);
     w->loop.first = served;
     w->keeping.watch.ready = keeper_gone;
     return 0;

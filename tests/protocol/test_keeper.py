@@ -289,11 +289,12 @@ def limit(server, **limits):
 
 
 @pytest.mark.slow  # a sanitizer needs more of everything
-def test_memory_that_comes_back(serve, connect):
-    """Workers that cannot even begin are no faults of the device."""
+@pytest.mark.parametrize("mib", [3, 14, 20], ids=["for the program", "for the device", "for its state"])
+def test_memory_that_comes_back(serve, connect, mib):
+    """Workers that cannot begin for want of it are no faults of the device."""
     server = serve("edu")
     c = connect(server)
-    limit(server, **{"as": 3 << 20})
+    limit(server, **{"as": mib << 20})
     os.kill(server.pid, signal.SIGKILL)
     id = c.send(raw.REGION_READ, struct.pack("=QII", Edu.ID, BAR0, 4))
     wait_for(lambda: server.log.read_text().count("the worker ") > 14)
