@@ -15,6 +15,7 @@
 #include "worker/worker.h"
 
 #include <json-c/json.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,10 +238,23 @@ static int serve_alone(struct request *r)
     return status;
 }
 
+/* From the first path that is made until somebody watches for these, who removes it in the end. */
+static void hold_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 /* The ways in are open, and then it is served. What is left of the paths is removed by who served. */
 static int serve(struct request *r)
 {
     struct keeper_sockets sockets = { r->socket_path, r->control_path, -1 };
+
+    hold_signals();
     int status = serve_door(r->socket_path, r->fd, &r->settings.door, &r->settings.client);
 
     if (status != CLI_OK)

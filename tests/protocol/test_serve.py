@@ -341,6 +341,19 @@ def test_verbose_tells_totals_at_the_end(serve, connect):
     assert server.log.read_text()
 
 
+@pytest.mark.parametrize("options", [[], ["--no-keeper"]], ids=["keeper", "alone"])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_comes_at_once(tmp_path, end, options):
+    """As soon as there is a socket it can be asked to end, and leaves none."""
+    path = tmp_path / "s"
+    for _ in range(5):
+        server = child([OUTBOARD, "serve", "edu", f"--socket-path={path}", *options])
+        while not path.exists():
+            assert server.poll() is None
+        server.send_signal(end)
+        assert server.wait(TIMEOUT) == 0 and not path.exists()
+
+
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
 def test_a_log_that_nobody_reads(tmp_path, kind, connect):
     """Lines are lost then; the device is served on."""
