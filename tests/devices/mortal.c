@@ -94,11 +94,17 @@ static void timer(struct ob_device *dev, unsigned id)
     die();
 }
 
+static const char *const compatible[] = { "outboard,mortal", NULL };
+static const struct ob_platform_region regions[] = {
+    { .name = "registers", .size = 4096, .widths = OB_WIDTH_4, .read = read_register, .write = write_register },
+};
+
 static const struct ob_plugin mortal = {
     .name = "mortal",
     .summary = "test device that dies",
     .pci = { .vendor = 0x1234, .device = 0x11ff },
     .bar[0] = { .size = 4096, .widths = OB_WIDTH_4, .read = read_register, .write = write_register },
+    .platform = { .compatible = compatible, .regions = regions, .regions_count = 1 },
     .state = { .size = sizeof(struct mortal), .version = 1 },
     .timers = 1,
     .start = start,

@@ -11,11 +11,12 @@ import time
 import pytest
 
 import raw
-from devices import MORTAL_NVME, PROBE
+from devices import MORTAL, MORTAL_NVME, PROBE
 from raw import BAR0, CONFIG, memory_file, refused
 
 ONES = 0xffffffff
 PCI = 2
+MORTAL_NUMBER, MORTAL_DEADLY = 0, 4
 NVME_CAP, NVME_CC, NVME_DEADLY = 0, 0x14, 0xff8
 
 NVME = [["nvme"], ["nvme", "msix=off"], ["nvme", "doorbells=mapped"], ["nvme", "doorbells=mapped", "msix=off"],
@@ -92,6 +93,20 @@ def test_failed(serve, connect, tmp_path, device):
     check_failed(c, description(c))
     log = server.log.read_text()
     assert "cannot inherit" not in log and "client is sent away" not in log
+
+
+@pytest.mark.parametrize("bus", ["pci", "platform"])
+def test_a_message_that_kills_is_refused(serve, connect, bus):
+    server = serve(str(MORTAL), f"bus={bus}")
+    c = connect(server)
+    before = description(c)
+    c.set32(BAR0, MORTAL_NUMBER, 5)
+    for _ in range(2):
+        with refused(errno.EIO):
+            c.set32(BAR0, MORTAL_DEADLY, 1)
+        assert c.get32(BAR0, MORTAL_NUMBER) == 5
+    fail(server)
+    check_failed(c, before)
 
 
 @pytest.mark.parametrize("device", [[str(MORTAL_NVME), *device[1:]] for device in NVME],
