@@ -102,6 +102,18 @@ class Server:
         self.process.wait()
 
 
+def fail(server, seconds=60):
+    """Its workers crash, each as soon as it serves, until the device has failed."""
+    said = lambda what: server.log.read_text().count(what)
+    deadline = time.monotonic() + seconds
+    while not said("the device has failed"):
+        before = said("another worker goes on")
+        os.kill(server.pid, signal.SIGSEGV)
+        while said("another worker goes on") == before and not said("the device has failed"):
+            assert time.monotonic() < deadline, f"it does not fail:\n{tail(server.log)}"
+            time.sleep(0.002)
+
+
 @contextlib.contextmanager
 def serving(folder):
     """Gives a function that starts device processes, which end with the block; and well."""

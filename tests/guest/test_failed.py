@@ -1,13 +1,9 @@
 """A device that has failed, in the middle of work: the guest sees that it is dead, and goes on without."""
 
-import contextlib
-import os
-import signal
-import time
-
 import pytest
 
 from nvme import MIB, disk
+from program import fail
 
 ADDRESS = "0000:01:00.0"
 
@@ -27,16 +23,6 @@ def until(condition, seconds=90):
 def start_work(vm):
     vm.check(f"for work in '{READS}' '{WRITES}'; do (sh -c \"$work\" > /dev/null 2>&1; echo over >> /tmp/over) & done")
     vm.check("usleep 300000; ! [ -e /tmp/over ]")
-
-
-def fail(server, seconds=60):
-    """Its workers crash one after the other, until the device has failed."""
-    deadline = time.monotonic() + seconds
-    while "the device has failed" not in server.log.read_text():
-        assert time.monotonic() < deadline
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server.pid, signal.SIGSEGV)
-        time.sleep(0.002)
 
 
 def check_dead(vm):

@@ -1,17 +1,14 @@
 """Workers that run no device code: one refuses a message that kills, another serves a device that has failed. They take
 over what any device was: with and without areas, MSI-X, PCI."""
 
-import contextlib
 import errno
 import os
-import signal
-import struct
-import time
 
 import pytest
 
 import raw
 from devices import MORTAL, MORTAL_NVME, PROBE
+from program import fail
 from raw import BAR0, CONFIG, memory_file, refused
 
 ONES = 0xffffffff
@@ -31,16 +28,6 @@ def words(device, tmp_path):
         return device
     (tmp_path / "disk").write_bytes(bytes(1 << 20))
     return [device[0], f"file={tmp_path}/disk", *device[1:]]
-
-
-def fail(server):
-    """Its workers crash, one after the other, until the device has failed."""
-    deadline = time.monotonic() + raw.TIMEOUT
-    while "the device has failed" not in server.log.read_text():
-        assert time.monotonic() < deadline
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(server.pid, signal.SIGSEGV)
-        time.sleep(0.005)
 
 
 def description(c):
