@@ -1,7 +1,10 @@
 /*
  * ours.c - a client that uses every function of liboutboard, for the mirror to misbehave to.
  *
- *   ours SOCKET [TIMEOUT]
+ *   ours SOCKET [TIMEOUT [other]]
+ *
+ * "other": what can be done by other functions is; the socket is connected before the library gets it, and
+ * memory is mapped and unmapped by requests, many under way at once.
  *
  * It goes on after errors as far as it gets. Status 0: nothing was out of order. 1: something was, and
  * the first of it is on stderr. What must never happen (memory changes that no server may write) aborts.
@@ -17,6 +20,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define PAGE 4096u
@@ -24,7 +29,7 @@
 #define POLLS 200u
 
 static struct ob_client *c;
-static bool failed;
+static bool failed, other;
 
 static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void complain(const char *format, ...)
@@ -71,6 +76,19 @@ static void use_mapping(const struct ob_region *r)
     munmap(p, size);
 }
 
+/* Strings have an end, all of them, and are found again. */
+static void look_at_strings(const struct ob_strings *s)
+{
+    const char *text;
+    unsigned nth;
+
+    for (unsigned i = 0; (text = ob_strings_get(s, i)); i++)
+        if (!ob_strings_has(s, text, &nth) || nth > i || strlen(text) > 4096)
+            complain("string %u of a list is not there", i);
+    if (ob_strings_has(s, "\n", NULL))
+        complain("a list has a string of what cannot be printed");
+}
+
 static void look_at_regions(uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {
@@ -79,6 +97,8 @@ static void look_at_regions(uint32_t n)
             continue;
         if (r->fd >= 0 && r->size && (!r->has_areas || r->areas_count))
             use_mapping(r);
+        look_at_strings(&r->compatible);
+        look_at_strings(&r->irq_names);
         ob_region_free(r);
     }
 }
@@ -217,8 +237,33 @@ static void use_interrupts(void)
 #define WRITE_ONLY 0x300000u
 #define BRIEF 0x400000u
 #define SHARED_SIZE (64u * PAGE)
+#define FIRST_OF_MANY 0x800000u
+#define MANY 32u
 
 static uint8_t read_only[PAGE], write_only[PAGE], brief[PAGE];
+
+static uint8_t many[MANY][PAGE];
+static unsigned taken_back; /* of those */
+
+static void map(uint64_t address, uint64_t size, void *memory, int fd, uint32_t flags)
+{
+    struct ob_request *request;
+
+    if (!other)
+        worked(ob_client_dma_map(c, address, size, memory, fd, 0, flags));
+    else if (worked(ob_client_start_dma_map(c, address, size, memory, fd, 0, flags, &request)))
+        worked(ob_request_wait(request));
+}
+
+static void unmap(uint64_t address, uint64_t size)
+{
+    struct ob_request *request;
+
+    if (!other)
+        worked(ob_client_dma_unmap(c, address, size));
+    else if (worked(ob_client_start_dma_unmap(c, address, size, &request)))
+        worked(ob_request_wait(request));
+}
 
 static uint8_t *map_memory(void)
 {
@@ -232,18 +277,36 @@ static uint8_t *map_memory(void)
         abort();
     memset(read_only, 0x5a, sizeof read_only);
     memset(brief, 0x5a, sizeof brief);
-    worked(ob_client_dma_map(c, SHARED, SHARED_SIZE, shared, fd, 0, both));
-    worked(ob_client_dma_map(c, READ_ONLY, PAGE, read_only, -1, 0, VFIO_DMA_MAP_FLAG_READ));
-    worked(ob_client_dma_map(c, WRITE_ONLY, PAGE, write_only, -1, 0, VFIO_DMA_MAP_FLAG_WRITE));
-    worked(ob_client_dma_map(c, BRIEF, PAGE, brief, -1, 0, both));
+    map(SHARED, SHARED_SIZE, shared, fd, both);
+    map(READ_ONLY, PAGE, read_only, -1, VFIO_DMA_MAP_FLAG_READ);
+    map(WRITE_ONLY, PAGE, write_only, -1, VFIO_DMA_MAP_FLAG_WRITE);
+    map(BRIEF, PAGE, brief, -1, both);
     close(fd);
     return shared;
 }
 
 static void unmap_brief(void)
 {
-    worked(ob_client_dma_unmap(c, BRIEF, PAGE));
+    unmap(BRIEF, PAGE);
     memset(brief, 0x5a, sizeof brief); /* ours again */
+}
+
+/* What a guest with an IOMMU of its own makes of it: many come and go at once. */
+static void map_many(void)
+{
+    struct ob_request *requests[2 * MANY];
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < MANY; i++, n++)
+        if (!worked(ob_client_start_dma_map(c, FIRST_OF_MANY + i * 2 * PAGE, PAGE, many[i], -1, 0,
+                                            VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE, &requests[n])))
+            break;
+    for (unsigned maps = n; taken_back < maps; taken_back++, n++)
+        if (!worked(ob_client_start_dma_unmap(c, FIRST_OF_MANY + taken_back * 2 * PAGE, PAGE, &requests[n])))
+            break;
+    for (unsigned i = 0; i < n; i++)
+        worked(ob_request_wait(requests[i]));
+    memset(many, 0x5a, taken_back * sizeof many[0]);
 }
 
 static void check_memory(uint8_t *shared)
@@ -251,6 +314,11 @@ static void check_memory(uint8_t *shared)
     for (unsigned i = 0; i < PAGE; i++)
         if (read_only[i] != 0x5a || brief[i] != 0x5a) {
             fprintf(stderr, "memory was written that is not the server's\n");
+            abort();
+        }
+    for (unsigned i = 0; i < taken_back * PAGE; i++)
+        if (many[i / PAGE][i % PAGE] != 0x5a) {
+            fprintf(stderr, "memory was written that had been taken back\n");
             abort();
         }
     memset(shared, 1, SHARED_SIZE); /* it must still be there */
@@ -303,6 +371,19 @@ static void *serve_twin(void *unused)
     return unused;
 }
 
+static int connect_to(const char *path)
+{
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+
+    if (!other)
+        return ob_client_connect(c, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&at, sizeof at) < 0)
+        abort();
+    return ob_client_adopt(c, fd);
+}
+
 int main(int argc, char **argv)
 {
     unsigned timeout = argc > 2 ? (unsigned)atoi(argv[2]) : 300;
@@ -310,6 +391,7 @@ int main(int argc, char **argv)
     pthread_t server;
     bool twin = false;
 
+    other = argc > 3;
     c = ob_client_new();
     if (argc < 2 || !c)
         return 2;
@@ -317,7 +399,7 @@ int main(int argc, char **argv)
     worked(ob_client_set_spin(c, 10));
     worked(ob_client_set_limits(c, 8, 32768));
     worked(ob_client_set_twin(c, true));
-    if (worked(ob_client_connect(c, argv[1]))) {
+    if (worked(connect_to(argv[1]))) {
         twin = ob_client_twin_fd(c) >= 0 && pthread_create(&server, NULL, serve_twin, NULL) == 0;
         look_at_device();
         uint8_t *shared = map_memory();
@@ -332,6 +414,7 @@ int main(int argc, char **argv)
         log_pages();
         migrate();
         worked(ob_client_reset(c));
+        map_many();
         worked(ob_client_dma_unmap_all(c));
         read32(0);
         answer_all();

@@ -3,6 +3,7 @@
 import concurrent.futures
 import fnmatch
 import json
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -25,6 +26,19 @@ def test_our_client_survives(tmp_path, group):
     assert failed(results) == {}
     assert {x for x, (verdict, _) in results.items() if verdict == "skip"} == \
         NOT_OURS & set(results)
+
+
+@pytest.mark.parametrize("only", ["*@connect,*@version", "*@dma-*", "dma", "descriptor"])
+def test_our_client_survives_by_its_other_functions(tmp_path, only):
+    results = check(tmp_path / "socket", [CLIENTS / "ours", "{}", "1000", "other"], f"--only={only}")
+    assert results and failed(results) == {}
+
+
+def test_our_client_uses_every_function():
+    text = (TOP / "tests/mirror/ours.c").read_text()
+    functions = re.findall(r"\b(ob_\w+);", (TOP / "src/client/liboutboard.map").read_text())
+    assert "ob_client_connect" in functions
+    assert [f for f in functions if f"{f}(" not in text] == ["ob_client_move"]
 
 
 # --- A client with faults ---
