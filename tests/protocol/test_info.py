@@ -68,8 +68,8 @@ def test_no_such_region(edu, connect, index):
 
 def parse_sparse(caps):
     """The areas in the bytes behind the fixed part of region info."""
-    id, version, following, count, _ = struct.unpack("=HHIII", caps[:16])
-    assert (id, version, following) == (1, 1, 0) and len(caps) == 16 + 16 * count
+    id, version, following, count, reserved = struct.unpack("=HHIII", caps[:16])
+    assert (id, version, following, reserved) == (1, 1, 0, 0) and len(caps) == 16 + 16 * count
     return [struct.unpack("=QQ", caps[16 + 16 * i:32 + 16 * i]) for i in range(count)]
 
 

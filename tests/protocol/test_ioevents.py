@@ -92,6 +92,18 @@ def test_bad_requests(c, argsz, flags):
         Fds(c, BAR0, argsz, flags)
 
 
+@pytest.mark.parametrize("count", [1, 3, 0xffffffff])
+def test_the_count_of_a_request_means_nothing(c, count):
+    f = Fds(c, BAR0, count=count)
+    assert f.argsz == 16 + 3 * 40 and f.count == len(f.fds) == 3
+
+
+def test_no_other_flags(c):
+    for index in range(9):
+        if index not in (BAR3, 6, 8):
+            assert all(sub.flags in (0, DATAMATCH, PIO, DATAMATCH | PIO) for sub in Fds(c, index).sub)
+
+
 @pytest.mark.parametrize("limit", [1, 2])
 def test_no_more_descriptors_than_the_client_takes(probe, connect, limit):
     c = connect(probe, version=capabilities(max_msg_fds=limit))

@@ -136,6 +136,14 @@ def test_a_report_that_has_no_room(writer):
     assert log_report(writer, 0x100000, PAGE) == []
 
 
+@pytest.mark.parametrize("fd", [-1, 0, 77, 2**31 - 1])
+def test_what_the_unused_descriptor_says(edu, connect, fd):
+    c = connect(edu)
+    data = struct.pack("=Ii", STOP, fd)
+    assert feature(c, SET | DEVICE_STATE, data) == data
+    assert feature(c, GET | DEVICE_STATE) == struct.pack("=Ii", STOP, -1)
+
+
 @pytest.mark.parametrize("data", [b"", bytes(4), bytes(7), struct.pack("=IiI", STOP, -1, 0)])
 def test_a_state_of_the_wrong_size(edu, connect, data):
     c = connect(edu)
@@ -401,6 +409,21 @@ def test_data_of_bad_sizes(edu, connect):
             c.call(MIG_DATA_READ, struct.pack("=II", argsz, size))
     assert read_data(c, 0) == b""
     assert read_data(c, 4) == b"OBMS"
+
+
+def test_sizes_of_a_write(edu, connect):
+    """What a message holds, whatever argsz says."""
+    c = connect(edu)
+    data = save(c)
+    go(c, RESUMING)
+    most = 65536 + 4096 - 16 - 8
+    for argsz, size, more in (8, 0, b""), (0, 1, data[:1]), (0xffffffff, 2, data[1:3]):
+        assert c.call(MIG_DATA_WRITE, struct.pack("=II", argsz, size) + more).body == b""
+    for size in 0, 2, 0xfffffff9, 0xffffffff:
+        with refused(errno.EINVAL):
+            c.call(MIG_DATA_WRITE, struct.pack("=II", 9, size) + b"x")
+    write_data(c, data[3:], piece=most)
+    go(c, RUNNING)
 
 
 def test_more_than_can_be_a_state(edu, connect):
@@ -707,6 +730,20 @@ def test_log_mistakes(writer):
     with refused(errno.EINVAL):
         feature(c, SET | LOG_STOP, b"x")
     feature(c, SET | LOG_STOP)
+
+
+def test_the_longest_report(writer):
+    """Its bitmap is all that a message holds."""
+    pages = (65536 - 24) // 8 * 64
+    assert pages * PAGE == (2 << 30) - (768 << 10)
+    log_start(writer)
+    edu_write(writer, 0x100000)
+    for more, page in (1, PAGE), (1, 1), (2**63 // pages, 1):
+        with refused(errno.E2BIG):
+            log_report(writer, 0, (pages + 64 * more) * page, page)
+    data = struct.pack("=QQQ", 0x100000, pages * PAGE, PAGE)
+    bitmap = feature(writer, GET | LOG_REPORT, data, room=65536)[24:]
+    assert len(bitmap) == pages // 8 and bitmap[0] == 1 and not any(bitmap[1:])
 
 
 def test_log_ends_with_its_client(edu):

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -322,6 +323,24 @@ def test_list_names_every_device():
     assert {"edu", "serial"} <= {line.split()[0] for line in done.stdout.splitlines()
                                  if line[0] != " "}
     assert "dma_mask" in done.stdout
+
+
+def test_each_device_has_its_file():
+    """One in share/vfio-user for each, by which others find it."""
+    done = subprocess.run([OUTBOARD, "serve", "--list"], capture_output=True, text=True,
+                          timeout=TIMEOUT, check=True)
+    devices = {line.split()[0] for line in done.stdout.splitlines() if line[0] != " "}
+    files = sorted(Path(OUTBOARD).parent.glob("50-outboard-*.json"))
+    assert {f.stem.removeprefix("50-outboard-") for f in files} == devices
+    for f in files:
+        said = json.loads(f.read_text())
+        device = f.stem.removeprefix("50-outboard-")
+        assert set(said) == {"description", "type", "binary", "arguments"}
+        assert said["type"] == "vfio-user" and said["description"] and said["binary"].endswith("/outboard")
+        assert said["arguments"] == ["serve", device]
+        capabilities = subprocess.run([OUTBOARD, *said["arguments"], "--print-capabilities"], check=True,
+                                      capture_output=True, timeout=TIMEOUT).stdout
+        assert json.loads(capabilities)["device"] == device
 
 
 def test_help():

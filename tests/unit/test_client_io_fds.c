@@ -17,6 +17,8 @@
 #define EVENT VFIO_USER_IO_FD_TYPE_IOEVENTFD
 #define REGION VFIO_USER_IO_FD_TYPE_IOREGIONFD
 #define MATCH VFIO_USER_IOEVENTFD_DATAMATCH
+#define PORT VFIO_USER_IOEVENTFD_PIO
+#define LOOSE UINT64_C(0xfedcba9876543210) /* user_data is the server's own, and any value */
 
 /* One reply: what is odd about it, sub-regions of which the first is this one, and descriptors. */
 struct reply {
@@ -97,7 +99,14 @@ static void test_replies(void **state)
         { "more than the first reply holds", 0, plain, 100, 1, 40, 2, 0, false },
         { "longer entries", 0, plain, 3, 1, 64, 2, 0, false },
         { "any size", 0, SUB(.offset = 8, .type = EVENT), 1, 1, 40, 2, 0, false },
-        { "an ioregionfd", 0, SUB(.offset = 0, .size = SIZE, .type = REGION), 1, 1, 40, 2, 0, true },
+        { "a value and a port", 0,
+          SUB(.offset = 8, .size = 2, .type = EVENT, .flags = MATCH | PORT, .datamatch = 77), 1, 1,
+          40, 2, 0, false },
+        { "flags of KVM's", 0, SUB(.offset = 8, .size = 4, .type = EVENT, .flags = 8), 1, 1, 40, 2,
+          0, false },
+        { "an ioregionfd", 0,
+          SUB(.offset = 0, .size = SIZE, .type = REGION, .flags = 3, .datamatch = LOOSE), 1, 1, 40,
+          2, 0, true },
         { "another region", -EBADMSG, plain, 1, 1, 40, 3, 0, false },
         { "no descriptor", -EBADMSG, plain, 1, 0, 40, 2, 0, false },
         { "descriptors of nothing", -EBADMSG, plain, 0, 2, 40, 2, 0, false },
@@ -122,6 +131,13 @@ static void test_replies(void **state)
             fail_msg("%s: %d, not %d", r->what, ret, r->result);
         if (fds)
             assert_true(fds->count == r->count && fds->region == 2);
+        for (uint32_t k = 0; fds && k < fds->count; k++) {
+            const struct ob_sub_region *got = &fds->sub[k];
+            assert_true(got->offset == r->sub.offset && got->size == r->sub.size);
+            assert_true(got->type == r->sub.type && got->flags == r->sub.flags);
+            assert_true(got->value == r->sub.datamatch);
+            assert_true(got->fd >= 0 && fcntl(got->fd, F_GETFD) >= 0);
+        }
         ob_io_fds_free(fds);
         fake_stop(&fake, c);
     }
