@@ -36,7 +36,7 @@ static int serve(struct ob_device *dev, const struct wire_message *m, struct wir
     case VFIO_USER_DEVICE_FEATURE: return feature(dev, m, reply);
     case VFIO_USER_MIG_DATA_READ: return migration_read(dev, m, reply);
     case VFIO_USER_MIG_DATA_WRITE: return migration_write(dev, m);
-    default: return -ENOTSUP; /* commands that only the client serves, and those not built yet */
+    default: return -ENOTSUP; /* what only a client serves */
     }
 }
 
