@@ -11,7 +11,7 @@ import pytest
 from devices import Edu, Probe
 from dma import edu_start, edu_dma, edu_running
 from devices import PROBE as PROBE_FILE
-from raw import (BAR0, CONFIG, DATA_EVENTFD, DATA_NONE, DMA_MAP, FEATURE, INTX, MASK, MIG_DATA_READ,
+from raw import (BAR0, BAR4, CONFIG, DATA_EVENTFD, DATA_NONE, DMA_MAP, FEATURE, INTX, MASK, MIG_DATA_READ,
                  MIG_DATA_WRITE, MSI, TIMEOUT, TRIGGER, UNMASK, VERSION, Client, Event, Refused, message,
                  refused, when_free)
 from test_serial import LSR, RX, Port
@@ -306,6 +306,19 @@ def test_registers_of_a_device_that_stands_still(edu, connect):
     go(c, RUNNING)
     assert c.get32(BAR0, Edu.ID) == 0x010000ed
     assert c.get16(CONFIG, 4) == 2
+
+
+def test_what_answers_while_a_device_stands_still(probe, connect):
+    """What is no register of the device's own: memory that can be mapped, and the MSI-X table."""
+    c = connect(probe)
+    go(c, STOP)
+    for at in areas(c, BAR4)[0], Probe.TABLE:
+        c.set32(BAR4, at, 0x12345678)
+        assert c.get32(BAR4, at) == 0x12345678
+    assert c.read(BAR0, Probe.ID, 4) == b"\xff" * 4
+    with refused(errno.EBUSY):
+        c.write_multi((BAR0, Probe.SCRATCH, b"abcd"), (BAR4, Probe.TABLE, b"ABCD"))
+    assert c.read(BAR4, Probe.TABLE, 4) == b"ABCD"  # it went on behind the one that was refused
 
 
 def test_timers_stand_still(edu, connect):

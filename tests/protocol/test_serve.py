@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 from pathlib import Path
 
@@ -278,6 +279,23 @@ def test_ready_fd_that_nobody_reads(tmp_path, connect):
     connect(path)
     server.terminate()
     assert server.wait(TIMEOUT) == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--no-keeper"]])
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o117])
+def test_the_umask_says_who_can_connect(tmp_path, umask, options):
+    path = tmp_path / "socket"
+    ready, theirs = os.pipe()
+    server = child([OUTBOARD, "serve", "edu", f"--socket-path={path}", f"--ready-fd={theirs}", *options],
+                   pass_fds=[theirs], umask=umask)
+    os.close(theirs)
+    try:
+        assert os.read(ready, 1) == b"\n"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o777 & ~umask
+    finally:
+        os.close(ready)
+        server.terminate()
+        assert server.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1, 2]])
