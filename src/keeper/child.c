@@ -180,8 +180,9 @@ static void look_back(struct keeper *k, struct block_header *h)
  * say, count against the device, until a worker has lived for a while; so do all of workers that run no
  * device code. Who has not even asked for anything, or says so, could not begin for want of memory, say: that
  * counts when it goes on. Steps that a worker finished prove nothing, as it finishes some to take over: a message does.
+ * True: it died in a message.
  */
-static void count_death(struct keeper *k, const struct block_header *h, const siginfo_t *info)
+static bool count_death(struct keeper *k, const struct block_header *h, const siginfo_t *info)
 {
     bool serves = k->role == CHILD_SERVE;
     bool in_message = serves && k->in_step && h->step_kind == STEP_MESSAGE && h->owner == k->dead.worker;
@@ -203,6 +204,7 @@ static void count_death(struct keeper *k, const struct block_header *h, const si
     k->message_deaths += in_message && !killed;
     k->faults += counts && !in_message && !killed && !told;
     k->deaths++;
+    return in_message;
 }
 
 /* Where the kernel puts cores, in its own words: the name may have letters to be filled in. */
@@ -253,7 +255,7 @@ static uint64_t pause_before(const struct keeper *k)
     return ms[k->deaths < last ? k->deaths : last] * MS;
 }
 
-static void plan(struct keeper *k)
+static void plan(struct keeper *k, bool in_message)
 {
     enum child_role before = k->role;
     bool late = overdue(k);
@@ -268,12 +270,14 @@ static void plan(struct keeper *k)
         k->role = CHILD_LOST;
     else if (before == CHILD_FAILED || k->faults >= FAILED_AFTER)
         k->role = CHILD_FAILED;
-    else if (k->message_deaths >= DROP_AFTER)
+    else if (k->message_deaths >= DROP_AFTER || (late && in_message))
         k->role = CHILD_DROP;
     else
         k->role = late ? CHILD_REFUSE : CHILD_SERVE;
     k->status_so_far.refused += k->role == CHILD_DROP && before != CHILD_DROP;
-    if (k->role == CHILD_DROP && before != CHILD_DROP)
+    if (k->role == CHILD_DROP && before != CHILD_DROP && late)
+        keeper_log(k, "workers die in one message, which has waited for too long: it is refused");
+    else if (k->role == CHILD_DROP && before != CHILD_DROP)
         keeper_log(k, "%u workers died of one message: it is refused", k->message_deaths);
     if (k->role == CHILD_REFUSE)
         keeper_log(k, "no worker gets ready in time: messages that wait are refused");
@@ -344,7 +348,7 @@ void child_ended(struct keeper *k)
     k->child = 0;
     if (upgrade_ended(k, &info))
         return;
-    count_death(k, &h, &info);
+    bool in_message = count_death(k, &h, &info);
     if (k->ending || (info.si_code == CLD_EXITED && !k->in_step && ended_well(k, info.si_status)))
         return;
     tell_death(k, &info);
@@ -353,5 +357,5 @@ void child_ended(struct keeper *k)
         k->status = 1;
         return;
     }
-    plan(k);
+    plan(k, in_message);
 }

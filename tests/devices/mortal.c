@@ -9,6 +9,7 @@
  *          20  write: from now on every worker touches such memory when it takes over
  *          24  write: reads guest memory at this address; read: how many such transfers ended
  *          28  write: for so long (ms) every worker ends by SIGKILL when it takes over, outside a sandbox
+ *          32  write: ends by SIGKILL, outside a sandbox
  */
 #include <outboard/device.h>
 #include <signal.h>
@@ -64,6 +65,8 @@ static int write_register(struct ob_device *dev, uint64_t at, const void *buf, s
     s->number = at == 0 ? value : s->number + 1; /* what a death has to take back */
     if (at == 4)
         die();
+    if (at == 32)
+        raise(SIGKILL);
     if (at == 28)
         s->kill_until = ob_now(dev) + value * UINT64_C(1000000);
     if (at == 8)

@@ -25,7 +25,7 @@ from raw import memory_file, refused
 PAGE = 4096
 
 BAR0 = 0
-NUMBER, DIE, TIMER, EXIT, TRANSFER, KILLED = 0, 4, 8, 12, 24, 28
+NUMBER, DIE, TIMER, EXIT, TRANSFER, KILLED, KILL = 0, 4, 8, 12, 24, 28, 32
 
 
 def kill(server):
@@ -167,8 +167,10 @@ def test_message_that_kills_is_refused(mortal, connect):
             c.set32(BAR0, DIE, 1)
         assert c.get32(BAR0, NUMBER) == 77
     log = mortal.log.read_text()
-    assert log.count("the worker was killed by") + log.count("the worker ended with") == 9
-    assert log.count("3 workers died of one message: it is refused") == 3
+    assert log.count("it is refused") == 3
+    if "waited for too long" not in log:  # on a machine that takes its time to die
+        assert log.count("the worker was killed by") + log.count("the worker ended with") == 9
+        assert log.count("3 workers died of one message") == 3
 
 
 def test_message_that_ends_the_worker_is_refused(mortal, connect):
@@ -264,6 +266,17 @@ def test_no_worker_gets_ready(serve, connect):
     log = server.log.read_text()
     assert "messages that wait are refused" in log and "failed" not in log
     assert log.count("killed by signal 9") < 250  # though nobody waited for long after each
+
+
+def test_a_message_in_which_workers_are_killed(serve, connect):
+    """As if there were no memory for it: it is refused, and what comes behind it is not."""
+    server = serve(str(MORTAL), options=["--sandbox=off"])
+    c = connect(server)
+    ids = [c.send(raw.REGION_WRITE, struct.pack("=QIII", at, BAR0, 4, 7)) for at in (KILL, NUMBER)]
+    replies = [c.receive() for _ in ids]
+    assert [(r.id, r.error) for r in replies] == list(zip(ids, [errno.EIO, 0]))
+    assert c.get32(BAR0, NUMBER) == 7
+    assert "workers die in one message, which has waited for too long" in server.log.read_text()
 
 
 def test_a_worker_gets_ready_after_all(serve, connect):
@@ -488,13 +501,14 @@ def test_a_log_that_nobody_reads(tmp_path, connect, kind):
             with Control(tmp_path / "c") as k:
                 assert k.status().killed == number
         with refused(errno.EIO):
-            c.set32(BAR0, DIE, 1)
+            c.set32(BAR0, EXIT, 1)
         said = log.read()  # and perhaps more comes just now
-        c.set32(BAR0, TIMER, 1)
-        wait_for(lambda: c.get32(BAR0, NUMBER) == 0xffffffff)
+        with Control(tmp_path / "c") as k:
+            os.kill(k.status().worker, signal.SIGKILL)
+        assert c.get32(BAR0, NUMBER) == 4
         said = (said + log.read()).replace("\r", "")
         assert re.search(r"outboard: mortal: lines that nobody read are lost: \d+\n", said), said
-        assert "the device has failed" in said
+        assert "the worker was killed by signal 9" in said
     finally:
         keeper.terminate()
         assert keeper.wait(20) == 0
