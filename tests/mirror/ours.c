@@ -1,5 +1,5 @@
 /*
- * ours.c - a client that uses every function of liboutboard, for the mirror to misbehave to.
+ * ours.c - a client that uses every function of liboutboard but ob_client_move(), for the mirror to misbehave to.
  *
  *   ours SOCKET [TIMEOUT [other]]
  *
