@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { CC = 0x14, CSTS = 0x1c };
+
 /* ---- The stream's records ------------------------------------------------------------------------------ */
 
 static uint64_t get(const uint8_t *p, unsigned n)
@@ -157,6 +159,46 @@ static void test_changed_states(void **state)
     ob_client_free(to);
 }
 
+/* ---- The next client --------------------------------------------------------------------------------- */
+
+/* It has the same memory. */
+static void next_client(void)
+{
+    ob_client_free(driver.client);
+    driver.client = two_connect(disk.socket);
+    assert_int_equal(two_state(driver.client), VFIO_DEVICE_STATE_RUNNING);
+}
+
+/* The queues go on where they were. */
+static void test_next_client_of_one_that_was_stopped(void **state)
+{
+    struct nvme_command c = rw(NVM_READ, pages(2), 0, 16);
+    (void)state;
+
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(io(&c), 0);
+        assert_int_equal(ob_client_set_migration_state(driver.client, VFIO_DEVICE_STATE_STOP), 0);
+        next_client();
+        assert_int_equal(driver_read32(&driver, CSTS), 1);
+    }
+    assert_int_equal(io(&c), 0);
+}
+
+/* It runs elsewhere, and has the file: here is a new one. */
+static void test_next_client_of_one_that_moved(void **state)
+{
+    struct ob_client *to = two_connect(other.socket);
+    (void)state;
+
+    assert_int_equal(ob_client_reset(to), 0);
+    assert_int_equal(ob_client_move(driver.client, to, NULL, NULL, NULL), 0);
+    next_client();
+    assert_int_equal(driver_read32(&driver, CC), 0);
+    assert_int_equal(driver_read32(&driver, CSTS), 0);
+    assert_int_equal(ob_client_reset(to), 0); /* lets go of the file */
+    ob_client_free(to);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -164,6 +206,8 @@ int main(void)
         NVME_TEST(test_refused_move),
         NVME_TEST(test_shorter_file),
         NVME_TEST(test_changed_states),
+        NVME_TEST(test_next_client_of_one_that_was_stopped),
+        NVME_TEST(test_next_client_of_one_that_moved),
     };
     return cmocka_run_group_tests_name("nvme-state", tests, two_serve, two_end);
 }
