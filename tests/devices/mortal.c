@@ -1,7 +1,7 @@
 /*
  * mortal.c - a plugin that dies of what it is asked for: for tests of who comes after it.
  *
- *   BAR 0   0  read and write: a number that is kept
+ *   BAR 0   0  read and write: a number that is kept; 0x10ad kills the worker of another build that loads it
  *           4  write: dies
  *           8  write: sets a timer (ms), which kills every worker that runs it
  *          12  write: ends with this status
@@ -40,7 +40,7 @@ static void die(void)
     raise(SIGSEGV);
 }
 
-static void touch(uint32_t address)
+__attribute__((noinline)) static void touch(uint32_t address)
 {
     *(volatile uint32_t *)(uintptr_t)address = 1;
 }
@@ -53,6 +53,16 @@ static int start(struct ob_device *dev)
         touch(s->start_at);
     if (ob_now(dev) < s->kill_until)
         raise(SIGKILL);
+    return 0;
+}
+
+static int loaded(struct ob_device *dev, uint32_t version)
+{
+    struct mortal *s = ob_state(dev);
+
+    (void)version;
+    if (s->number == 0x10ad)
+        touch(0x40);
     return 0;
 }
 
@@ -102,15 +112,19 @@ static const struct ob_platform_region regions[] = {
     { .name = "registers", .size = 4096, .widths = OB_WIDTH_4, .read = read_register, .write = write_register },
 };
 
+static const struct ob_field fields[] = { OB_INT(struct mortal, number), OB_INT(struct mortal, start_at),
+                                          OB_END };
+
 static const struct ob_plugin mortal = {
     .name = "mortal",
     .summary = "test device that dies",
     .pci = { .vendor = 0x1234, .device = 0x11ff },
     .bar[0] = { .size = 4096, .widths = OB_WIDTH_4, .read = read_register, .write = write_register },
     .platform = { .compatible = compatible, .regions = regions, .regions_count = 1 },
-    .state = { .size = sizeof(struct mortal), .version = 1 },
+    .state = { .size = sizeof(struct mortal), .fields = fields, .version = 1 },
     .timers = 1,
     .start = start,
+    .loaded = loaded,
     .timer = timer,
     .dmas = 1,
     .dma_done = dma_done,
