@@ -1,12 +1,15 @@
 """Servers with one fault each, made by a relay before a server without any, and what finds them.
 
-FAULTS is the table: a fault and the checks that have to fail on it, no more and no fewer.
+FAULTS is the table: a fault and the checks that have to fail on it, no more and no fewer. A few checks take long
+through a relay; they are left out, but for the faults that they are meant for, whose options choose the checks.
 """
 
 import errno
+import fcntl
 import mmap
 import os
 import struct
+import termios
 
 import raw
 from raw import (BAR0, BAR2, BAR4, CONFIG, DMA_MAP, DMA_UNMAP, FEATURE, GET_INFO, GET_IRQ_INFO,
@@ -20,7 +23,7 @@ FAULTS = []
 
 
 def fault(*expected, options=()):
-    """Enters a class into the table. The names it expects may end in *, for all that are found so."""
+    """Enters a class into the table."""
     def enter(cls):
         FAULTS.append((cls, expected, list(options)))
         return cls
@@ -139,7 +142,7 @@ class KeepsDescriptors(Fault):
 # ---- device, region, irq ------------------------------------------------------------------------
 
 
-@fault("device.argsz*")
+@fault("device.argsz", "device.argsz-17", "device.argsz-4096", "device.argsz-max")
 class DeviceInfoArgsz(Reply):
     command = GET_INFO
 
@@ -747,6 +750,24 @@ class AnyStream(Fault):
         return reply
 
 
+@fault("migration.round-trip-7", options=["--only=migration.round-trip*"])
+class SmallReads(Reply):
+    command = MIG_DATA_READ
+
+    def falsify(self, session, request, reply):
+        if request.get("I", 4) < 1000 and len(reply.body) > 8:
+            reply.body[-1] ^= 1
+
+
+@fault("migration.round-trip-7", "migration.round-trip-crumbs", options=["--only=migration.round-trip*"])
+class LosesAPieceOfMany(Swallows):
+    pieces = 0
+
+    def wants(self, message):
+        self.pieces = self.pieces + 1 if message.command == raw.MIG_DATA_WRITE else 0
+        return self.pieces == 500
+
+
 @fault("reset.works", "reset.again")
 class ResetWithBody(Reply):
     command = RESET
@@ -797,6 +818,50 @@ class ShortOfBreath(Fault):
         return message
 
 
+class Weary(Fault):
+    """Does as it should, so many times in a session, and then no more."""
+    times = 0
+
+    def wants(self, message):
+        raise NotImplementedError
+
+    def request(self, session, message):
+        if not self.wants(message):
+            return message
+        session.count = getattr(session, "count", 0) + 1
+        return message.answer(error=errno.ENOSPC) if session.count > self.times else message
+
+
+@fault("limit.dma-maps", options=["--only=limit"])
+class FewerMapsThanItSays(Weary):
+    times = 1000
+
+    def wants(self, message):
+        return message.command == DMA_MAP
+
+
+@fault("framing.stream", options=["--only=framing"])
+class TiresOfQuestions(Weary):
+    times = 3000
+
+    def wants(self, message):
+        return message.command == GET_INFO
+
+
+@fault("framing.bytes-slow", options=["--only=framing.bytes-slow"])
+class WantsMessagesAtOnce(Fault):
+    """Gives a client up of which it has received something 20 times and no message."""
+
+    def received(self, session):
+        session.parts = getattr(session, "parts", 0) + 1
+        if session.parts == 20:
+            session.close()
+
+    def request(self, session, message):
+        session.parts = 0
+        return message
+
+
 @fault("version.minor-0")
 class NewerThanProposed(Reply):
     command = VERSION
@@ -806,7 +871,10 @@ class NewerThanProposed(Reply):
             reply.put("H", 2, 1)
 
 
-@fault("version.reply*", "version.subset*", "version.twin_socket")
+@fault("version.reply", "version.reply-max_msg_fds", "version.reply-max_data_xfer_size",
+       "version.reply-max_dma_maps", "version.reply-pgsizes", "version.reply-write_multiple",
+       "version.subset-write_multiple", "version.subset-twin_socket", "version.subset-twin_socket-false",
+       "version.twin_socket")
 class NoNul(Reply):
     command = VERSION
 
@@ -832,12 +900,31 @@ class NotProposed(Reply):
             reply.body = reply.body.replace(b'"write_multiple":false', b'"write_multiple":true')
 
 
-@fault("session.second", "session.many*")
+@fault("session.second", "session.many", "session.many-begun")
 class LastOneWins(Fault):
     def begin(self, session):
         for other in list(self.relay.sessions):
             if other is not session:
                 other.close()
+
+
+@fault("session.come-and-go", "session.come-and-say", options=["--only=session.come-*"])
+class NeverForgetsAClient(Fault):
+    clients = 0
+
+    def begin(self, session):
+        self.clients += 1
+        if self.clients > 300:
+            session.close()
+
+
+@fault("session.come-and-say", options=["--only=session.come-*"])
+class NeverForgetsAVersion(Fault):
+    clients = 0
+
+    def request(self, session, message):
+        self.clients += message.command == VERSION
+        return message.answer(error=errno.EMFILE) if self.clients > 300 else message
 
 
 @fault("session.irqs-gone")
@@ -861,4 +948,14 @@ class SaysNothing(Fault):
     def reply(self, session, request, reply):
         if request.command == GET_IRQ_INFO and 1 < len(request.body) < 15 and len(request.body) != 4:
             return None
+        return reply
+
+
+@fault("robust.never-reads", options=["--only=robust.never-reads"])
+class DiesOfRepliesThatNobodyReads(Fault):
+    def reply(self, session, request, reply):
+        if session.client.fileno() >= 0:
+            unread, = struct.unpack("i", fcntl.ioctl(session.client, termios.TIOCOUTQ, bytes(4)))
+            if unread > 50000:
+                self.relay.close()
         return reply

@@ -76,6 +76,9 @@ class Fault:
     def begin(self, session):
         """A client has come."""
 
+    def received(self, session):
+        """Something came from the client, a message or not."""
+
 
 class Stream:
     """One direction: bytes in, messages out."""
@@ -184,6 +187,7 @@ class Session:
         stream = Stream(self.client)
         with contextlib.suppress(OSError):
             while stream.receive():
+                self.fault.received(self)
                 for message in stream.messages():
                     self.pass_request(message)
                 if stream.raw:
