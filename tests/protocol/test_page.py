@@ -1,4 +1,5 @@
-"""docs/protocol.md: what it cites is there, and it has all rows of the specification's tables."""
+"""docs/protocol.md: what it cites is there, and it has all rows of the specification's tables. docs/threat-model.md:
+what it cites is there."""
 
 import fnmatch
 import json
@@ -110,3 +111,33 @@ def test_each_row_of_the_specification_is_there():
 
     assert [row for row in sorted(spec.rows()) if missing(*row)] == []
     assert [s for s in spec.SECTIONS if missing("Sections without tables", s)] == []
+
+
+# ---- The threat model ---------------------------------------------------------------------------
+
+
+def threat_citations(text):
+    """(file, test) of the last cells; test is None where a whole file is meant."""
+    for _, (_, *rows) in tables(text):
+        for row in rows:
+            file = None
+            for span in re.findall(r"`([\w/]+(?:::\w+)?)`", row[-1]):
+                name, _, test = span.partition("::")
+                if not test and name.startswith("test_"):
+                    name, test = file, name
+                file = name
+                yield file, test or None
+
+
+def test_what_the_threat_model_cites_is_there():
+    def there(file, test):
+        folder, _, name = file.rpartition("/")
+        found = [path for path in (TOP / "tests" / folder).glob("**/*.[cp]*")
+                 if path.name in (f"test_{name}.c", f"test_{name}.py", f"{name}.c")]
+        return any(not test or re.search(rf"^(static void |def )(test_)?{test}\(", path.read_text(), re.MULTILINE)
+                   for path in found)
+
+    cited = list(threat_citations((TOP / "docs/threat-model.md").read_text()))
+    assert len(cited) > 80
+    assert [c for c in cited if not there(*c)] == []
+    assert not there("framing", "test_nothing") and not there("nobody", None)
