@@ -25,7 +25,7 @@
 #define LOST_AFTER 9u   /* ...until nothing of what it was is left... */
 #define END_AFTER 12u   /* ...and until all ends */
 #define MS UINT64_C(1000000)
-#define LONG_LIFE (1000 * MS)
+#define LONG_LIFE (5000 * MS) /* to die takes time as well: a core is written, a sanitizer reports */
 #define RETRY (100 * MS)
 #define PATIENCE (2500 * MS) /* of a message for which no worker gets ready: clients wait for 5 s */
 #define SHORTAGE (4000 * MS) /* for so long it is the host's matter that workers cannot even begin */
@@ -95,8 +95,8 @@ static int start(struct keeper *k)
     }
     k->child = pid;
     k->dead.worker++;
-    k->child_ready = k->child_heard = false;
-    k->started = keeper_now();
+    k->child_ready = 0;
+    k->child_heard = false;
     k->status_so_far.worker_started = keeper_date();
     k->socket = pair[0];
     open_counts(k);
@@ -194,7 +194,7 @@ static bool count_death(struct keeper *k, const struct block_header *h, const si
     bool begun = k->child_heard && !(info->si_code == CLD_EXITED && info->si_status == WORKER_SHORT);
     bool counts = begun || (k->alone && now - k->alone > SHORTAGE);
 
-    if (k->child_ready && now - k->started > LONG_LIFE)
+    if (k->child_ready && now - k->child_ready > LONG_LIFE)
         k->faults = k->deaths = 0;
     if (finished)
         k->deaths = 0;

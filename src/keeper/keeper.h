@@ -114,11 +114,10 @@ struct keeper {
     int socket;  /* to it, or -1 */
     int counts;  /* /proc/PID/task/PID/io of it */
     bool ready;  /* some worker was, once... */
-    bool child_ready; /* ...and this one is */
+    uint64_t child_ready; /* ...and since when this one is, CLOCK_MONOTONIC ns; 0: it is not */
     bool child_heard; /* it has asked for something: so much of it runs */
     int start_error;  /* why there is none; 0: it could be started */
     enum child_role role;
-    uint64_t started;   /* CLOCK_MONOTONIC ns */
     uint64_t alone;     /* since when the device has had no worker that is ready; 0: it has one */
     bool in_step;       /* the last one died inside a step */
     uint64_t messages;  /* that had been run when the last one died... */

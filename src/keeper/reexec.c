@@ -29,7 +29,7 @@
 /* clang-format off */
 #define PLAIN(X) \
     X(door) X(control_door) X(one_client) X(ready_fd) X(notify_fd) X(program) X(sent_which) \
-    X(sent_answer) X(child) X(socket) X(counts) X(ready) X(child_ready) X(child_heard) X(role) X(started) \
+    X(sent_answer) X(child) X(socket) X(counts) X(ready) X(child_ready) X(child_heard) X(role) \
     X(in_step) X(deaths) X(messages) X(message_deaths) X(waits_since) X(faults) \
     X(start_at) X(dead) X(control) X(status_so_far) X(alone) X(has_terminal) X(terminal)
 /* clang-format on */

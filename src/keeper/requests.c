@@ -121,7 +121,8 @@ static void tell_ready(struct keeper *k)
         keeper_notify(k, "READY=1");
     if (k->ready && k->alone)
         tell_pause(k);
-    k->ready = k->child_ready = true;
+    k->ready = true;
+    k->child_ready = keeper_now();
     k->waits_since = 0;
     if (k->role == CHILD_LOST)
         child_found_itself(k);
