@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import termios
 import time
 from pathlib import Path
@@ -46,17 +47,15 @@ def wait_for(condition):
 
 
 @pytest.fixture
-def serve_ordinary(tmp_path_factory):
+def serve_ordinary():
     """serve(), of devices of a user whose limits hold."""
     prefix = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "--inh-caps=-all"] * (os.geteuid() == 0)
     if subprocess.run([*prefix, OUTBOARD, "--version"], capture_output=True, check=False).returncode:
         pytest.skip("this build is not for everybody to see")
-    folder = tmp_path_factory.mktemp("ordinary")
-    for path in [folder, *folder.parents]:
-        if path.name.startswith(("pytest-", "popen-")):
-            path.chmod(0o755)
-    folder.chmod(0o777)
-    with serving(folder) as start:
+    with tempfile.TemporaryDirectory() as name, serving(Path(name)) as start:  # pytest closes its own
+        folder = Path(name)
+        folder.chmod(0o777)
+
         def serve(device):
             (folder / f"{device}0").mkdir()
             (folder / f"{device}0").chmod(0o777)  # where its socket is made
