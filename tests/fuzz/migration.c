@@ -94,7 +94,7 @@ static void access_region(bool is_write, uint32_t region, uint64_t at, uint32_t 
     server_step_end(dev, 0, 0);
 }
 
-/* The disk's engine has no threads, and does its work in the caller: a run is the same each time. */
+/* The disk's engine can have no threads, and does its work in the caller: a run is the same each time. */
 static bool stopped;
 /* The sanitizer's own tells libFuzzer of each comparison, at a fifth of all time, for a use that is off. */
 int __wrap_strcmp(const char *a, const char *b);
@@ -301,6 +301,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     REQUIRE(file >= 0 && ftruncate(file, 65536) == 0);
     snprintf(disk, sizeof disk, "/proc/self/fd/%d", file);
     clock_stop(); /* so that no time that is kept was a real one */
+    stopped = true;
     for (int i = 0; i < DEVICES; i++) {
         struct served *s = &worlds[i].served;
         REQUIRE(loop_open(&worlds[i].loop) == 0);
@@ -310,6 +311,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         worlds[i].loop.first = s;
         map_memory();
     }
+    stopped = false;
     clock_go_on();
     return 0;
 }
