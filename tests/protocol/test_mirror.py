@@ -35,7 +35,7 @@ def test_our_client_survives_by_its_other_functions(tmp_path, only):
 
 
 def test_our_client_uses_every_function():
-    text = (TOP / "tests/mirror/ours.c").read_text()
+    text = re.sub(r"/\*.*?\*/", "", (TOP / "tests/mirror/ours.c").read_text(), flags=re.DOTALL)
     functions = re.findall(r"\b(ob_\w+);", (TOP / "src/client/liboutboard.map").read_text())
     assert "ob_client_connect" in functions
     assert [f for f in functions if f"{f}(" not in text] == ["ob_client_move"]

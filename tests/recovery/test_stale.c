@@ -281,16 +281,22 @@ static void fail_device(void)
     assert_int_equal(ret, broken ? 0 : -EBUSY);
 }
 
-/* A driver that reads all ones knows that the device is gone, and that its buffers are its own again. */
-static void failed(void **state)
+/* The memory that it goes to. */
+static uint8_t *begin_with_a_held_read(const struct way *way)
 {
-    const struct way *way = *state;
-    uint32_t csts = 0;
-
     begin(way);
     uint8_t *p = pages(1);
     struct nvme_command r = rw(NVM_READ, p, LBA, BLOCK / 512);
     begin_held(SLOW_READ, &r);
+    return p;
+}
+
+/* A driver that reads all ones knows that the device is gone, and that its buffers are its own again. */
+static void failed(void **state)
+{
+    uint8_t *p = begin_with_a_held_read(*state);
+    uint32_t csts = 0;
+
     fail_device();
     if (!broken) {
         kill_worker();
@@ -325,14 +331,10 @@ static void *release_later(void *unused)
 
 static void failed_and_waited_for(void **state)
 {
-    const struct way *way = *state;
+    uint8_t *p = begin_with_a_held_read(*state);
     uint32_t csts = 0;
     pthread_t thread;
 
-    begin(way);
-    uint8_t *p = pages(1);
-    struct nvme_command r = rw(NVM_READ, p, LBA, BLOCK / 512);
-    begin_held(SLOW_READ, &r);
     fail_device();
     assert_int_equal(pthread_create(&thread, NULL, release_later, NULL), 0);
     assert_int_equal(read_csts(&csts), 0);
@@ -344,13 +346,9 @@ static void failed_and_waited_for(void **state)
 
 static void failed_and_another_client(void **state)
 {
-    const struct way *way = *state;
     uint32_t csts = 0;
 
-    begin(way);
-    uint8_t *p = pages(1);
-    struct nvme_command r = rw(NVM_READ, p, LBA, BLOCK / 512);
-    begin_held(SLOW_READ, &r);
+    begin_with_a_held_read(*state);
     fail_device();
     driver_close(&driver);
     for (unsigned i = 0; i < 100; i++) {
@@ -387,13 +385,9 @@ static void damage_block(void)
 /* Nobody can go on with the session. But a client that is sent away takes its memory back. */
 static void lost(void **state)
 {
-    const struct way *way = *state;
     uint32_t csts = 0;
 
-    begin(way);
-    uint8_t *p = pages(1);
-    struct nvme_command r = rw(NVM_READ, p, LBA, BLOCK / 512);
-    begin_held(SLOW_READ, &r);
+    begin_with_a_held_read(*state);
     damage_block();
     kill_worker();
     assert_int_equal(read_csts(&csts), -ETIMEDOUT); /* and not that the server has gone */
