@@ -902,10 +902,11 @@ class NotProposed(Reply):
 
 @fault("session.second", "session.many", "session.many-begun")
 class LastOneWins(Fault):
-    def begin(self, session):
-        for other in list(self.relay.sessions):
-            if other is not session:
-                other.close()
+    def request(self, session, message):
+        if self.relay.is_last(session):
+            return message
+        session.close()
+        return None
 
 
 @fault("session.come-and-go", "session.come-and-say", options=["--only=session.come-*"])

@@ -7,9 +7,11 @@ nothing but the fault can be what a check finds.
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import threading
+import time
 
 HEADER = struct.Struct("=HHIII")
 REPLY, NO_REPLY, ERROR = 0x1, 0x10, 0x20
@@ -148,8 +150,9 @@ def send(sock, data, fds):
 class Session:
     """A client and its connection to the server."""
 
-    def __init__(self, relay, client, server):
+    def __init__(self, relay, client, server, number):
         self.relay, self.client, self.server = relay, client, server
+        self.number = number  # of the client, from 1
         self.fault = relay.fault
         self.pending = []  # commands without their replies
         self.lock = threading.Lock()
@@ -227,26 +230,39 @@ class Relay:
         self.listener.bind(self.socket_path)
         self.listener.listen(64)
         self.sessions = []
+        self.clients = 0  # that have connected
+        self.lock = threading.Lock()
         fault.relay = self
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
         with contextlib.suppress(OSError):
             while True:
-                client, _ = self.listener.accept()
-                threading.Thread(target=self.connect, args=[client], daemon=True).start()
+                select.select([self.listener], [], [])
+                with self.lock:
+                    client, _ = self.listener.accept()
+                    self.clients += 1
+                threading.Thread(target=self.connect, args=[client, self.clients], daemon=True).start()
 
-    def connect(self, client):
+    def connect(self, client, number):
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             server.connect(self.server_path)
         except OSError:
             client.close()
             return
-        session = Session(self, client, server)
+        session = Session(self, client, server, number)
         self.sessions.append(session)
         session.run()
         self.sessions.remove(session)
+
+    def is_last(self, session):
+        """Of all that have connected by now, also those that nobody has accepted yet."""
+        while True:
+            with self.lock:
+                if not select.select([self.listener], [], [], 0)[0]:
+                    return session.number == self.clients
+            time.sleep(0.001)
 
     def close(self):
         """Nobody is served any more."""
