@@ -92,12 +92,14 @@ class Server:
         assert not self.socket.exists(), f"serve {self.device} left its socket behind"
 
     def kill(self):
-        """Ends it, keeper and worker, as nobody should."""
+        """Ends it, keeper and worker, as nobody should. Its connections have ended when this returns."""
         if self.process.poll() is None:
             with contextlib.suppress(AssertionError, ProcessLookupError, FileNotFoundError):
-                worker = self.pid
+                worker = os.pidfd_open(self.pid)
                 self.process.kill()
-                os.kill(worker, signal.SIGKILL)
+                signal.pidfd_send_signal(worker, signal.SIGKILL)
+                select.select([worker], [], [], 20)
+                os.close(worker)
         self.process.kill()
         self.process.wait()
 
