@@ -224,7 +224,7 @@ def test_a_server_that_ends_with_its_client(tmp_path):
         listener.listen(1)
 
         def introduce():
-            session = Session(Relay(tmp_path / "unused", path, Fault()), listener.accept()[0], ours)
+            session = Session(Relay(tmp_path / "unused", path, Fault()), listener.accept()[0], ours, 1)
             listener.close()
             session.run()
 
